@@ -1,0 +1,1 @@
+"""What everything else stands on: config, registry, artifacts, fingerprints, errors, console."""

@@ -1,0 +1,367 @@
+"""The protocols that the rooms of the house meet by. Shapes: B rows of a batch, N rows of the global batch.
+
+Stages meet on disk; inside a stage these are the seams. Nothing here imports torch when it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+    from torch import Tensor, nn
+
+Batch = dict[str, Any]
+"""Names to tensors (or lists of str), all with the batch's rows first."""
+
+
+# ------------------------------------------------------------------------------------------------ running a stage
+@dataclass(frozen=True)
+class StageContext:
+    """How a stage runs: nothing here decides what it makes.
+
+    root: of all artifacts. name: of the artifact, None for the default made from the request. device: auto, cpu, cuda,
+    cuda:1, mps. workers: processes that decode pictures. shard: (K, N), this process's share of a cache's shards.
+    """
+
+    root: Path
+    name: str | None = None
+    device: str = "auto"
+    workers: int = 0
+    dry_run: bool = False
+    json: bool = False
+    shard: tuple[int, int] | None = None
+
+
+# ------------------------------------------------------------------------------------------------ pictures
+@dataclass(frozen=True)
+class View:
+    """One augmented view of a picture: a crop in fractions of the stored picture, a flip, colour factors."""
+
+    left: float = 0.0
+    top: float = 0.0
+    width: float = 1.0
+    height: float = 1.0
+    flip: bool = False
+    brightness: float = 1.0
+    contrast: float = 1.0
+    saturation: float = 1.0
+
+
+class PictureTransform(Protocol):
+    """From a picture to a model's input. Picklable (worker processes run it)."""
+
+    def __call__(self, image: Image, view: View | None = None) -> Tensor:
+        """uint8 [3, H, W]. With a view its crop replaces the evaluation crop."""
+        ...
+
+    def normalize(self, pixels: Tensor, dtype: Any) -> Tensor:
+        """uint8 [B, 3, H, W] on any device to the model's range: (x / 255 - mean) / std."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that changes what a model sees."""
+        ...
+
+
+Tokenize = Callable[[Sequence[str]], dict[str, "Tensor"]]
+"""Texts to input_ids [B, L] and attention_mask [B, L] (1 where a token is), int64, L fixed."""
+
+
+# ------------------------------------------------------------------------------------------------ teachers
+@dataclass(frozen=True)
+class SignalSpec:
+    """What a teacher says about each row of a table.
+
+    shape: of one row's value; () for a number a row. ragged: the first axis varies by row (shape[0] is then its bound, or 0).
+    dtype: the kind that is stored when none is asked for.
+    """
+
+    name: str
+    table: str
+    shape: tuple[int, ...]
+    ragged: bool = False
+    dtype: str = "bfloat16"
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """A frozen model and the signals that it gives. `Teacher(config)` is cheap: no weights are read."""
+
+    Config: ClassVar[type]
+
+    def __init__(self, config: Any) -> None: ...
+
+    def identity(self, memory: Path | None = None) -> dict[str, Any]:
+        """What decides its answers: architecture, SHA-256 of the weights (remembered in `memory`), transform, options."""
+        ...
+
+    def signals(self) -> dict[str, SignalSpec]:
+        """All that it can say, by name; needs no weights."""
+        ...
+
+    @property
+    def picture_transform(self) -> PictureTransform | None: ...
+
+    @property
+    def tokenize(self) -> Tokenize | None: ...
+
+    def parameters_count(self) -> int:
+        """Parameters, counted without weights."""
+        ...
+
+    def load(self, device: str, dtype: str = "float32") -> None:
+        """Read the weights. dtype is the compute precision: float32 or bfloat16."""
+        ...
+
+    def __call__(self, batch: Batch, signals: Sequence[str]) -> dict[str, Tensor]:
+        """Signals of a batch, [B, ...] each (ragged ones: a list of B tensors), float32 or the compute precision.
+
+        batch: "row" int64 [B] and "id" list[str] always; "pixels" uint8 [B, 3, H, W] for the images table; what
+        `tokenize` gave for text tables. Runs under no_grad; does not depend on what else is in the batch.
+        """
+        ...
+
+
+@runtime_checkable
+class Targets(Protocol):
+    """Teacher signals of training rows, from a cache or from a live teacher: the same numbers."""
+
+    specs: Mapping[str, SignalSpec]
+
+    def gather(self, signal: str, rows: np.ndarray, views: np.ndarray | None = None) -> Tensor:
+        """[len(rows), ...] of a split's table rows, in the stored dtype; `views` picks one view a row where there are several."""
+        ...
+
+
+# ------------------------------------------------------------------------------------------------ students
+@runtime_checkable
+class DualEncoder(Protocol):
+    """Pictures and texts to vectors that a dot product compares: our runs, open_clip, transformers, two halves.
+
+    image_signal: None where pictures are the input; else the teacher signal that it starts from (a cache serves it,
+    or `teacher`, live). layers: the outputs that can be asked for, the last is the default.
+    """
+
+    image_signal: str | None
+    layers: tuple[str, ...]
+
+    def identity(self) -> dict[str, Any]: ...
+
+    @property
+    def picture_transform(self) -> PictureTransform: ...
+
+    @property
+    def tokenize(self) -> Tokenize: ...
+
+    def embed_images(self, batch: Batch, layer: str | None = None) -> Tensor:
+        """[B, D], not normalised. batch: "pixels" uint8 [B, 3, H, W], or the signal by its name."""
+        ...
+
+    def embed_texts(self, batch: Batch, layer: str | None = None) -> Tensor:
+        """[B, D], not normalised, of what `tokenize` gave."""
+        ...
+
+
+class Counts(NamedTuple):
+    """Parameters of a training set-up, without and with what is frozen; the teacher apart."""
+
+    total: int
+    trainable: int
+    teacher: int
+
+
+# ------------------------------------------------------------------------------------------------ training
+class Position(NamedTuple):
+    """Where a batch lies: everything random about it is a pure function of this and the seed."""
+
+    epoch: int
+    step: int
+    first: int
+    """Place of this share's first row in the global batch."""
+
+
+class Feed(Protocol):
+    """Training rows of one data set."""
+
+    name: str
+    rows: int
+    weight: float
+
+    def load(self, rows: np.ndarray, at: Position) -> Batch:
+        """CPU tensors of these rows. Runs in worker processes or on the prefetch thread; picklable."""
+        ...
+
+
+@dataclass
+class Outputs:
+    """What a trainable says of its share of a batch.
+
+    row_losses: name -> one value a row (or a token): the loss is their sum over the global batch divided by its count.
+    gathered: name -> [B, ...]: collected, with gradient, over micro-batches and processes in the global batch's order,
+    and handed to `joint_losses`. report: name -> one value a row, averaged and logged only.
+    """
+
+    row_losses: dict[str, Tensor] = field(default_factory=dict)
+    gathered: dict[str, Tensor] = field(default_factory=dict)
+    report: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Trainable(Protocol):
+    """What the training loop drives: a method's or a task's model, data and losses.
+
+    The sum of all losses times their weights is minimised. Losses are float32. Everything that training changes lives
+    in `model` (banks and averages as buffers or frozen submodules), so that a checkpoint of it is complete.
+    """
+
+    model: nn.Module
+    feeds: Sequence[Feed]
+    validation: Sequence[Feed]
+    weights: Mapping[str, float]
+    """Loss name -> weight; 1.0 where absent."""
+
+    def forward(self, batch: Batch) -> Outputs:
+        """Run `model(batch)` for a share of the batch, on its device. Called in training and in validation."""
+        ...
+
+    def counts(self, batch: Batch) -> Mapping[str, int]:
+        """Loss name -> how many values a share contributes, for losses that do not count rows (tokens)."""
+        ...
+
+    def joint_losses(self, gathered: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Losses of the whole global batch, from what was gathered: scalars."""
+        ...
+
+    def after_step(self, step: int, gathered: Mapping[str, Tensor]) -> None:
+        """Clamp a scale, update a bank or an average. `gathered` is detached."""
+        ...
+
+    def parameter_groups(self, peak_lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Optimiser groups: params, lr, weight_decay; each trainable parameter exactly once."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write `model/` in the model's own library's layout, and heads.safetensors, into the run's folder."""
+        ...
+
+
+class Method(Protocol):
+    """What `distill --method` names (and, with `build` alone, `finetune --task`)."""
+
+    Config: ClassVar[type]
+
+    @classmethod
+    def signals(cls, config: Any) -> tuple[str, ...]:
+        """Teacher signals that it needs; () for none. `config` is the whole stage config."""
+        ...
+
+    @classmethod
+    def build(cls, config: Any, data: Sequence[TrainingData], device: str) -> Trainable:
+        """The trainable, its weights loaded. `config` is the whole stage config: method, student, teacher, train tables."""
+        ...
+
+    @classmethod
+    def count(cls, config: Any, teacher: Teacher | None) -> Counts:
+        """Parameters of what it would build, on the meta device: no weights, no network."""
+        ...
+
+
+class Table(Protocol):
+    """Rows of a split's table, on disk (a datasets.Dataset is one)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """One opened data set of a distillation.
+
+    tables(split) -> {table name: Table}. targets(split) -> the teacher's signals of that split, None without a teacher.
+    rejected(split, table): rows that must not be used.
+    """
+
+    name: str
+    weight: float
+    splits: tuple[str, ...]
+    tables: Callable[[str], Mapping[str, Table]]
+    targets: Callable[[str], Targets | None]
+    rejected: Callable[[str, str], np.ndarray]
+
+
+# ------------------------------------------------------------------------------------------------ benches
+@dataclass
+class BenchInput:
+    """What a bench may score: a model on data, ready embeddings, or predictions. What is not given is None."""
+
+    model: DualEncoder | None = None
+    data: Any = None
+    split: str | None = None
+    targets: Callable[[str], Targets | None] | None = None
+    embeddings: Mapping[str, np.ndarray] | None = None
+    predictions: Path | None = None
+    annotations: Path | None = None
+    images: Path | None = None
+    device: str = "cpu"
+    batch_size: int = 64
+    workers: int = 0
+
+
+@dataclass
+class Scores:
+    """A bench's result. metrics: names and units of the bench's table. items: one JSON object an item, streamed to
+    predictions.jsonl. page: blocks for reports.page (see there)."""
+
+    metrics: dict[str, float]
+    counts: dict[str, int]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    by: dict[str, dict[str, float]] = field(default_factory=dict)
+    quoted: list[dict[str, Any]] = field(default_factory=list)
+    items: Iterable[dict[str, Any]] = ()
+    page: list[Any] = field(default_factory=list)
+
+
+class Bench(Protocol):
+    """What `evaluate --bench` names."""
+
+    Config: ClassVar[type]
+    default_split: ClassVar[str]
+
+    def __init__(self, config: Any) -> None: ...
+
+    def run(self, given: BenchInput) -> Scores: ...
+
+
+# ------------------------------------------------------------------------------------------------ data sources
+@dataclass(frozen=True)
+class SourceTable:
+    """One table of a split, before it is written: `rows` of them, read by range so that work can be cut.
+
+    features: datasets.Features. read(first, last) yields the rows [first, last) as dictionaries; a picture is its
+    bytes or path under "image" and is decoded, checked and resized by the stage.
+    """
+
+    name: str
+    split: str
+    rows: int
+    features: Any
+    read: Callable[[int, int], Iterator[dict[str, Any]]]
+
+
+class Source(Protocol):
+    """An official format. `Source(config)` looks at its files; missing ones are all counted before any work."""
+
+    Config: ClassVar[type]
+
+    def __init__(self, config: Any) -> None: ...
+
+    def identity(self, memory: Path | None = None) -> dict[str, Any]:
+        """SHA-256 of annotation files, the listing of names and sizes; no paths."""
+        ...
+
+    def tables(self) -> Sequence[SourceTable]: ...

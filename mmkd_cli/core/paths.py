@@ -1,0 +1,104 @@
+"""The root, the names in it, and writes that are either whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmkd_cli.core.errors import UserError
+
+FOLDERS = {"data": "data", "cache": "caches", "run": "runs", "result": "results"}
+"""Artifact kind -> folder of the root."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@=-]{0,199}")
+
+
+def default_root() -> Path:
+    """`MMKD_ROOT`, or ./mmkd-work."""
+    return Path(os.environ.get("MMKD_ROOT", "mmkd-work"))
+
+
+def check_name(name: str) -> str:
+    """A name that stays inside its folder, or UserError."""
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise UserError(f"name {name!r} can't be used: letters, digits and . _ + @ = - only, starting with a letter or digit")
+    return name
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make renames in `folder` durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary sibling to write to; fsynced and renamed to `path` when the block ends well, removed otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        fsync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a whole file: temporary name, fsync, rename, fsync of the folder."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Atomically write readable JSON."""
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def create_json(path: Path, value: Any) -> bool:
+    """Create `path` with whole contents unless it exists. False if somebody else was first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        fsync_folder(path.parent)
+        return True
+    finally:
+        os.unlink(temporary)
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file of ours or of a user's; what cannot be read is named."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"file {path} is not there") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"file {path} is not JSON: {error}") from None
+
+
+def sweep_temporary(folder: Path) -> None:
+    """Remove what killed writers of this host left behind in `folder` (a live writer's pid keeps its file)."""
+    for path in folder.glob(f".*.{os.uname().nodename}.*.tmp"):
+        pid = path.name.rsplit(".", 2)[-2]
+        if pid.isdigit() and int(pid) != os.getpid() and not Path(f"/proc/{pid}").exists():
+            path.unlink(missing_ok=True)

@@ -1,0 +1,53 @@
+"""How models and data are named on the command line."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mmkd_cli.core.errors import UserError
+
+LIBRARIES = ("open_clip", "timm", "hf", "diffusers")
+
+
+class ModelReference(NamedTuple):
+    """`open_clip:ARCH[:FILE|TAG]`, `timm:ARCH[:FILE]`, `hf:ID|FOLDER`, `diffusers:ID|FOLDER`; else library is '' and `arch` a name."""
+
+    library: str
+    arch: str
+    weights: str | None
+
+
+def parse_model(text: str) -> ModelReference:
+    """Split a model's name; a name with no known library in front is a run or a registered name."""
+    library, colon, rest = text.partition(":")
+    if not colon or library not in LIBRARIES:
+        return ModelReference("", text, None)
+    if not rest:
+        raise UserError(f"model {text!r} names a library and nothing in it: write {library}:NAME")
+    if library in ("hf", "diffusers"):
+        return ModelReference(library, rest, None)
+    arch, _, weights = rest.partition(":")
+    if arch in ("hf-hub", "local-dir"):  # these libraries' own prefixes: the whole rest is the architecture
+        return ModelReference(library, rest, None)
+    return ModelReference(library, arch, weights or None)
+
+
+class DataReference(NamedTuple):
+    """`NAME[:CACHE][@WEIGHT]`."""
+
+    data: str
+    cache: str | None
+    weight: float
+
+
+def parse_data(text: str) -> DataReference:
+    """Split a data set's name from its cache and its weight in a mix."""
+    names, at, weight = text.partition("@")
+    data, _, cache = names.partition(":")
+    try:
+        value = float(weight) if at else 1.0
+    except ValueError:
+        raise UserError(f"--data {text!r}: the weight {weight!r} is not a number") from None
+    if not data or value <= 0:
+        raise UserError(f"--data {text!r} is not NAME[:CACHE][@WEIGHT] with a positive weight")
+    return DataReference(data, cache or None, value)

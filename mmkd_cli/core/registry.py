@@ -1,0 +1,78 @@
+"""Names of teachers, students, methods, tasks, benches and sources: one table a kind.
+
+A name maps to a `module:attribute` string, imported when the name is used. Another package adds names by entry points
+in the groups `mmkd.teachers`, `mmkd.students`, `mmkd.methods`, `mmkd.tasks`, `mmkd.benches`, `mmkd.sources`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, NamedTuple
+
+from mmkd_cli.core.errors import UserError, nearest
+
+
+class Entry(NamedTuple):
+    """Where a name's class lives, and what it is in a few words."""
+
+    target: str
+    summary: str
+
+
+TABLES: dict[str, dict[str, Entry]] = {
+    "sources": {
+        "coco": Entry("mmkd_cli.data.sources.karpathy:Coco", "COCO captions: Karpathy's or the official JSON"),
+        "flickr30k": Entry("mmkd_cli.data.sources.karpathy:Flickr30k", "Flickr30k: Karpathy's JSON"),
+        "flickr8k": Entry("mmkd_cli.data.sources.karpathy:Flickr8k", "Flickr8k: Karpathy's JSON"),
+        "image-text": Entry("mmkd_cli.data.sources.image_text:ImageText", "a table of paths and captions, tar shards, or a datasets folder"),
+        "image-folder": Entry("mmkd_cli.data.sources.image_folder:ImageFolder", "class folders of pictures"),
+        "text": Entry("mmkd_cli.data.sources.text:Text", "text files, JSONL, or a datasets folder"),
+        "scenes": Entry("mmkd_cli.data.sources.scenes:Scenes", "the built-in generated world"),
+    },
+    "teachers": {
+        "beit2": Entry("mmkd_cli.teachers.beit2:Beit2", "BEiT-2 (timm tags, or the authors' .pth)"),
+        "d2v2": Entry("mmkd_cli.teachers.d2v2:D2v2", "data2vec 2.0 (fairseq image and text checkpoints)"),
+        "data2vec": Entry("mmkd_cli.teachers.data2vec:Data2Vec", "data2vec (transformers)"),
+        "dino": Entry("mmkd_cli.teachers.timm_models:Dino", "DINO ViT-B/16 (timm)"),
+        "clip": Entry("mmkd_cli.teachers.clip:Clip", "CLIP (open_clip or transformers): both towers"),
+        "resnet50": Entry("mmkd_cli.teachers.timm_models:ResNet50", "supervised ResNet-50: 1,000 logits (timm)"),
+        "timm": Entry("mmkd_cli.teachers.timm_models:Timm", "any timm model: pooled feature or CLS"),
+        "precomputed": Entry("mmkd_cli.teachers.precomputed:Precomputed", "somebody else's embeddings, from a file"),
+    },
+    "students": {
+        "unimodal": Entry("mmkd_cli.students.unimodal:Unimodal", "a text encoder beside the teacher's image tower (C, D)"),
+        "mm-d2v2": Entry("mmkd_cli.students.mm_d2v2:MmD2v2", "specific and shared blocks for image and text (F to L)"),
+    },
+    "methods": {
+        "cls-regression": Entry("mmkd_cli.methods.cls_regression:ClsRegression", "regress the teacher's CLS; optional contrastive term (MM-D2V2)"),
+    },
+    "tasks": {},
+    "benches": {
+        "retrieval": Entry("mmkd_cli.benches.retrieval:Retrieval", "image-text retrieval on any prepared pairs"),
+        "coco-retrieval": Entry("mmkd_cli.benches.retrieval:CocoRetrieval", "COCO retrieval, Karpathy's splits"),
+        "flickr30k-retrieval": Entry("mmkd_cli.benches.retrieval:Flickr30kRetrieval", "Flickr30k retrieval, Karpathy's splits"),
+        "flickr8k-retrieval": Entry("mmkd_cli.benches.retrieval:Flickr8kRetrieval", "Flickr8k retrieval, official splits"),
+        "alignment": Entry("mmkd_cli.benches.alignment:Alignment", "cosine of positive and negative pairs, layer by layer"),
+    },
+}  # fmt: skip
+"""Kind -> name -> entry. Adding a name is adding a line."""
+
+
+@cache
+def table(kind: str) -> dict[str, Entry]:
+    """All names of a kind: ours, then those that installed packages add."""
+    if kind not in TABLES:
+        raise UserError(f"kind {kind!r} is not known{nearest(kind, TABLES)}")
+    added = {e.name: Entry(e.value, f"from {e.dist.name if e.dist else 'a package'}") for e in entry_points(group=f"mmkd.{kind}")}
+    return {**added, **TABLES[kind]}
+
+
+def load(kind: str, name: str) -> Any:
+    """The class behind a name; a misspelt name is an error with the nearest one."""
+    names = table(kind)
+    if name not in names:
+        raise UserError(f"{kind[:-1] if kind != 'benches' else 'bench'} {name!r} is not known{nearest(name, names)}")
+    module, _, attribute = names[name].target.partition(":")
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,1 @@
+"""Losses: pure functions on tensors, computed in float32 whatever precision surrounds them."""

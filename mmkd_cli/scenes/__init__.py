@@ -1,0 +1,39 @@
+"""The built-in world: pictures drawn from a small language, with their captions and descriptions.
+
+    picture = scene(seed=0, index=7, split="train")
+    draw(picture, size=64)      # uint8 [64, 64, 3]
+    captions(picture)           # five texts
+"""
+
+from __future__ import annotations
+
+from mmkd_cli.scenes.captions import captions
+from mmkd_cli.scenes.drawing import draw
+from mmkd_cli.scenes.geometry import Relation, position, relations
+from mmkd_cli.scenes.labels import CLASS_NAMES, class_label
+from mmkd_cli.scenes.splits import SPLITS
+from mmkd_cli.scenes.vocabulary import COLOURS, FILLS, GROUND_COLOURS, POSITIONS, RELATIONS, SHAPES, SIZES, TEXTURES
+from mmkd_cli.scenes.world import Ground, Scene, SceneObject, scene
+
+__all__ = [
+    "CLASS_NAMES",
+    "COLOURS",
+    "FILLS",
+    "GROUND_COLOURS",
+    "POSITIONS",
+    "RELATIONS",
+    "SHAPES",
+    "SIZES",
+    "SPLITS",
+    "TEXTURES",
+    "Ground",
+    "Relation",
+    "Scene",
+    "SceneObject",
+    "captions",
+    "class_label",
+    "draw",
+    "position",
+    "relations",
+    "scene",
+]
