@@ -1,19 +1,20 @@
 """The built-in world: pictures drawn from a small language, with their captions and descriptions.
 
-    picture = scene(seed=0, index=7, split="train")
-    draw(picture, size=64)      # uint8 [64, 64, 3]
-    captions(picture)           # five texts
+picture = scene(seed=0, index=7, split="train")
+draw(picture, size=64)      # uint8 [64, 64, 3]
+captions(picture)           # five texts
 """
 
 from __future__ import annotations
 
 from mmkd_cli.scenes.captions import captions
+from mmkd_cli.scenes.description import Ground, Scene, SceneObject
 from mmkd_cli.scenes.drawing import draw
 from mmkd_cli.scenes.geometry import Relation, position, relations
 from mmkd_cli.scenes.labels import CLASS_NAMES, class_label
 from mmkd_cli.scenes.splits import SPLITS
 from mmkd_cli.scenes.vocabulary import COLOURS, FILLS, GROUND_COLOURS, POSITIONS, RELATIONS, SHAPES, SIZES, TEXTURES
-from mmkd_cli.scenes.world import Ground, Scene, SceneObject, scene
+from mmkd_cli.scenes.world import scene
 
 __all__ = [
     "CLASS_NAMES",

@@ -31,10 +31,10 @@ def draw(scene: Scene, size: int = UNITS) -> np.ndarray:
         left, fraction_x = _corner(item.x - item.radius, size)
         top, fraction_y = _corner(item.y - item.radius, size)
         keep, paint = _sprite(item.shape, item.colour, item.fill, item.radius, size, fraction_x, fraction_y)
-        height, width = keep.shape
-        window = picture[top : top + height, 3 * left : 3 * left + width]
-        blended = np.multiply(window, keep)
-        blended += paint
+        window = picture[top : top + keep.shape[0], 3 * left : 3 * left + keep.shape[1]]
+        height, width = window.shape
+        blended = np.multiply(window, keep[:height, :width])
+        blended += paint[:height, :width]
         blended >>= 8
         window[...] = blended
     return picture.reshape(size, size, 3)

@@ -10,7 +10,7 @@ CONTAINERS: tuple[str, ...] = ("circle", "square", "diamond")
 """Shapes whose large form has room for any small one."""
 
 GAP = 3
-"""Units that boxes of objects that neither touch nor contain each other keep apart, and objects keep from the border: 1."""
+"""Units between the boxes of objects that neither touch nor nest. From the border objects keep one unit."""
 
 _TRIES = 24
 

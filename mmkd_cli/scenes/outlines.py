@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -30,8 +30,9 @@ def _star() -> np.ndarray:
 
 def _cross() -> np.ndarray:
     a = 0.34
-    corners = [(-a, -1), (a, -1), (a, -a), (1, -a), (1, a), (a, a), (a, 1), (-a, 1), (-a, a), (-1, a), (-1, -a), (-a, -a)]
-    return np.array(corners, dtype=np.float64)
+    corner = np.array([(-a, -1), (a, -1), (a, -a)], dtype=np.float64)
+    turns = [np.array([(c, s), (-s, c)]) for c, s in ((1, 0), (0, 1), (-1, 0), (0, -1))]
+    return np.concatenate([corner @ turn for turn in turns])
 
 
 _OUTLINES: dict[str, np.ndarray] = {
@@ -67,7 +68,7 @@ def signed_distance(polygon: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.nda
     return np.where(inside, distance, -distance)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _reach(shape: str, direction: str) -> tuple[np.ndarray, np.ndarray]:
     """How far a shape reaches right, left, down or up on each line across: (lines [rows], reach [rows])."""
     across, along = (1, 0) if direction in ("right", "left") else (0, 1)
@@ -87,7 +88,7 @@ def _reach(shape: str, direction: str) -> tuple[np.ndarray, np.ndarray]:
     return lines, reach
 
 
-@lru_cache(maxsize=None)
+@cache
 def contact_distance(first: str, first_radius: int, second: str, second_radius: int, axis: str) -> int:
     """Whole units between two centres on one line ("x": first on the left, "y": first on top) at which they touch.
 

@@ -11,7 +11,6 @@ from mmkd_cli.scenes.splits import (
     SEEN_SHAPES,
     SHAPE_BLOCK,
     held_out_combinations,
-    is_held_out_pair,
     wanted_combination,
 )
 from mmkd_cli.scenes.stream import SPLIT_KEYS, Stream
@@ -56,7 +55,9 @@ def scene(seed: int, index: int, split: str) -> Scene:
 def _sample_objects(stream: Stream, count: int, wanted: str | None) -> tuple[SceneObject, ...] | None:
     """Objects by prominence, or None when they have no room."""
     draw = stream.below(100) if count > 1 else 99
-    arrangement = "touching" if draw < TOUCHING_PERCENT else "inside" if draw < TOUCHING_PERCENT + INSIDE_PERCENT else "apart"
+    arrangement = "apart"
+    if draw < TOUCHING_PERCENT + INSIDE_PERCENT:
+        arrangement = "touching" if draw < TOUCHING_PERCENT else "inside"
     cells = _sample_cells(stream, count, wanted)
     if wanted == "relation":
         subject, name, other = stream.choice(_HELD_OUT_RELATIONS)
