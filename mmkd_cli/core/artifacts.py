@@ -160,8 +160,8 @@ def read(path: Path) -> Artifact:
     for document in (plan, manifest or plan):
         if int(document.get("format", 0)) > FORMATS[kind]:
             raise Refused(
-                f"{kind} {path.name!r} has format {document['format']}, newer than {FORMATS[kind]} which mmkd {__version__} "
-                f"reads: use mmkd {document.get('mmkd', 'of a later release')} or newer"
+                f"{kind} {path.name!r} has format {document['format']}, newer than {FORMATS[kind]} "
+                f"which mmkd {__version__} reads: use mmkd {document.get('mmkd', 'of a later release')} or newer"
             )
     return Artifact(path, plan, manifest)
 
@@ -177,10 +177,13 @@ def locate(root: Path, name: str, kind: str | None = None) -> Path:
     if not found and (Path(name) / "plan.json").is_file():
         return Path(name)
     if len(found) > 1:
-        raise UserError(f"{name!r} names {len(found)} artifacts: write one of {', '.join(f'{p.parent.name}/{p.name}' for p in found)}")
+        names = ", ".join(f"{p.parent.name}/{p.name}" for p in found)
+        raise UserError(f"{name!r} names {len(found)} artifacts: write one of {names}")
     if not found:
         there = [a.name for a in every(root, kind)]
-        raise UserError(f"{kind or 'artifact'} {name!r} is not in {root}{nearest(name, there)}: `mmkd ls` shows what is")
+        raise UserError(
+            f"{kind or 'artifact'} {name!r} is not in {root}{nearest(name, there)}: `mmkd ls` shows what is"
+        )
     return found[0]
 
 
@@ -192,7 +195,10 @@ def open_artifact(root: Path, name: str, kind: str, allow_unfinished: bool = Fal
     if not allow_unfinished:
         artifact.fingerprint  # noqa: B018  (refuses what is unfinished)
         for file, what in artifact.damage().items():
-            raise Refused(f"{artifact.label} is damaged: {file} ({what}): run its `mmkd {artifact.plan['stage']}` command again to repair it")
+            raise Refused(
+                f"{artifact.label} is damaged: {file} ({what}): "
+                f"run its `mmkd {artifact.plan['stage']}` command again to repair it"
+            )
     return artifact
 
 
@@ -224,8 +230,9 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """The first field in which two identities differ, with both values."""
     before, after = dict(flatten(old)), dict(flatten(new))
     for dotted in sorted(before.keys() | after.keys()):
-        if before.get(dotted, "nothing") != after.get(dotted, "nothing"):
-            return f"{dotted} was {_short(before.get(dotted, 'nothing'))}, the command says {_short(after.get(dotted, 'nothing'))}"
+        was, says = before.get(dotted, "nothing"), after.get(dotted, "nothing")
+        if was != says:
+            return f"{dotted} was {_short(was)}, the command says {_short(says)}"
     return "nothing that can be named"
 
 
@@ -239,7 +246,7 @@ def _short(value: Any) -> str:
 def begin(path: Path, plan: Plan) -> tuple[State, Artifact]:
     """Create plan.json, or compare with the one that is there. Refused if another command made the folder.
 
-    The returned artifact carries the plan on disk: its `work` is what to follow, also when it was made by another release.
+    The returned artifact carries the plan on disk: its `work` is what to follow, whatever release made it.
     """
     paths.check_name(path.name)
     try:
@@ -259,8 +266,15 @@ def begin(path: Path, plan: Plan) -> tuple[State, Artifact]:
     return ("finished" if artifact.manifest is not None else "unfinished"), artifact
 
 
-def finish(artifact: Artifact, *, content: Mapping[str, Any], files: Mapping[str, FileRecord], hashed: Mapping[str, str],
-           rejected: Sequence[Mapping[str, Any]] = (), started: float) -> Artifact:  # fmt: skip
+def finish(
+    artifact: Artifact,
+    *,
+    content: Mapping[str, Any],
+    files: Mapping[str, FileRecord],
+    hashed: Mapping[str, str],
+    rejected: Sequence[Mapping[str, Any]] = (),
+    started: float,
+) -> Artifact:
     """Write manifest.json last. `content`: a summary for people and readers. `files`: every file with size and hash.
     `hashed`: the hashes that the fingerprint stands on (a subset of the files', the ones that are 'same bytes').
     """
@@ -285,7 +299,17 @@ def finish(artifact: Artifact, *, content: Mapping[str, Any], files: Mapping[str
 def versions() -> dict[str, str]:
     """Versions of what can change a result, as installed (nothing is imported)."""
     found = {"python": platform.python_version(), "mmkd": __version__}
-    for package in ("torch", "transformers", "open_clip_torch", "diffusers", "datasets", "timm", "accelerate", "safetensors", "pillow"):
+    for package in (
+        "torch",
+        "transformers",
+        "open_clip_torch",
+        "diffusers",
+        "datasets",
+        "timm",
+        "accelerate",
+        "safetensors",
+        "pillow",
+    ):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -301,5 +325,3 @@ def require_same(artifact: Artifact, role: str, actual: Artifact) -> None:
                 f"{artifact.label} was made from {role} with fingerprint {known.fingerprint[:12]}, {actual.label} has "
                 f"{actual.fingerprint[:12]}: make the {artifact.kind} again, or name the other {role}"
             )
-
-

@@ -153,9 +153,13 @@ def validate(model: type[Config], values: Mapping[str, Any], origins: Mapping[st
         where = f" ({(origins or {})[dotted]})" if dotted in (origins or {}) else ""
         if first["type"] == "extra_forbidden":
             table, last = _table(model, first["loc"][:-1]), str(first["loc"][-1])
-            raise UserError(f"key {dotted!r}{where} is not known{nearest(last, table.model_fields if table else ())}") from None
+            raise UserError(
+                f"key {dotted!r}{where} is not known{nearest(last, table.model_fields if table else ())}"
+            ) from None
         if first["type"] == "missing":
-            raise UserError(f"key {dotted!r} is needed: set it by its flag, in the config, or by --set {dotted}=...") from None
+            raise UserError(
+                f"key {dotted!r} is needed: set it by its flag, in the config, or by --set {dotted}=..."
+            ) from None
         raise UserError(f"key {dotted!r}{where}: {first['msg']}, got {first.get('input')!r}") from None
 
 
@@ -168,6 +172,7 @@ def _table(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel]
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:
+    candidate: Any
     for candidate in (annotation, *typing.get_args(annotation)):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate
@@ -214,14 +219,25 @@ def describe(model: type[BaseModel], prefix: str = "") -> Iterator[KeyRow]:
         if table is not None:
             yield from describe(table, f"{prefix}{name}.")
             continue
-        shown = field.annotation.__name__ if isinstance(field.annotation, type) else str(field.annotation).replace("typing.", "")
+        shown = (
+            field.annotation.__name__
+            if isinstance(field.annotation, type)
+            else str(field.annotation).replace("typing.", "")
+        )
         default = None if field.is_required() else field.get_default(call_default_factory=True)
-        yield KeyRow(prefix + name, shown, "(needed)" if field.is_required() else default, str(extra.get("unit", "")),
-                     field.description or "", str(extra.get("source", "")), bool(extra.get("identity", True)))  # fmt: skip
+        yield KeyRow(
+            prefix + name,
+            shown,
+            "(needed)" if field.is_required() else default,
+            str(extra.get("unit", "")),
+            field.description or "",
+            str(extra.get("source", "")),
+            bool(extra.get("identity", True)),
+        )
 
 
 def to_toml(config: BaseModel, stage: str, origins: Mapping[str, str] | None = None) -> str:
-    """The effective config as TOML; with origins, each line says where its value came from. None values are left out."""
+    """The effective config as TOML without None values; with origins, each line says where its value came from."""
     import tomli_w
 
     def tables(values: dict[str, Any]) -> dict[str, Any]:

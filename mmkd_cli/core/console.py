@@ -54,7 +54,7 @@ def emit(document: Any) -> None:
 
 
 class Meter:
-    """Counts finished units; `advance(n, note)` updates the bar, or prints a plain line every 30 s without a terminal."""
+    """Counts finished units. `advance(n, note)` updates the bar; without a terminal, a plain line every 30 s."""
 
     def __init__(self, what: str, total: int, unit: str, start: int, bar: Progress | None) -> None:
         self.what, self.total, self.unit, self.done, self.first = what, total, unit, start, start
@@ -70,8 +70,8 @@ class Meter:
             self._bar.update(self._task, completed=self.done, rate=f"{rate:,.1f} {self.unit}/s", note=note)
         elif not LEVEL.quiet and now - self._last >= _PLAIN_EVERY_S:
             self._last = now
-            left = (self.total - self.done) / max(rate, 1e-9)
-            say(f"{self.what}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.1f}/s, {left:,.0f} s left {note}".rstrip())
+            left = f"{rate:,.1f}/s, {(self.total - self.done) / max(rate, 1e-9):,.0f} s left"
+            say(f"{self.what}: {self.done:,} of {self.total:,} {self.unit}, {left} {note}".rstrip())
 
 
 @contextmanager

@@ -77,7 +77,7 @@ Tokenize = Callable[[Sequence[str]], dict[str, "Tensor"]]
 class SignalSpec:
     """What a teacher says about each row of a table.
 
-    shape: of one row's value; () for a number a row. ragged: the first axis varies by row (shape[0] is then its bound, or 0).
+    shape: of one row's value; () for a number a row. ragged: the first axis varies by row (shape[0]: its bound, or 0).
     dtype: the kind that is stored when none is asked for.
     """
 
@@ -97,7 +97,7 @@ class Teacher(Protocol):
     def __init__(self, config: Any) -> None: ...
 
     def identity(self, memory: Path | None = None) -> dict[str, Any]:
-        """What decides its answers: architecture, SHA-256 of the weights (remembered in `memory`), transform, options."""
+        """What decides its answers: architecture, SHA-256 of the weights (noted in `memory`), transform, options."""
         ...
 
     def signals(self) -> dict[str, SignalSpec]:
@@ -134,7 +134,7 @@ class Targets(Protocol):
     specs: Mapping[str, SignalSpec]
 
     def gather(self, signal: str, rows: np.ndarray, views: np.ndarray | None = None) -> Tensor:
-        """[len(rows), ...] of a split's table rows, in the stored dtype; `views` picks one view a row where there are several."""
+        """[len(rows), ...] of a split's table rows, in the stored dtype; `views` picks one view a row."""
         ...
 
 
@@ -261,7 +261,7 @@ class Method(Protocol):
 
     @classmethod
     def build(cls, config: Any, data: Sequence[TrainingData], device: str) -> Trainable:
-        """The trainable, its weights loaded. `config` is the whole stage config: method, student, teacher, train tables."""
+        """The trainable, weights loaded. `config` is the whole stage config: method, student, teacher, train tables."""
         ...
 
     @classmethod

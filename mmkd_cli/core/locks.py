@@ -56,5 +56,7 @@ class Lock:
             raise Refused(f"{self.what} is being written by {self.holder()}: wait for it, or stop it")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.release()

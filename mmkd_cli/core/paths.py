@@ -27,7 +27,9 @@ def default_root() -> Path:
 def check_name(name: str) -> str:
     """A name that stays inside its folder, or UserError."""
     if not _NAME.fullmatch(name) or ".." in name:
-        raise UserError(f"name {name!r} can't be used: letters, digits and . _ + @ = - only, starting with a letter or digit")
+        raise UserError(
+            f"name {name!r} can't be used: letters, digits and . _ + @ = - only, starting with a letter or digit"
+        )
     return name
 
 

@@ -10,7 +10,10 @@ LIBRARIES = ("open_clip", "timm", "hf", "diffusers")
 
 
 class ModelReference(NamedTuple):
-    """`open_clip:ARCH[:FILE|TAG]`, `timm:ARCH[:FILE]`, `hf:ID|FOLDER`, `diffusers:ID|FOLDER`; else library is '' and `arch` a name."""
+    """`open_clip:ARCH[:FILE|TAG]`, `timm:ARCH[:FILE]`, `hf:ID|FOLDER`, `diffusers:ID|FOLDER`, or a plain name.
+
+    Of a plain name (a run, a registered teacher) the library is '' and `arch` is the name.
+    """
 
     library: str
     arch: str

@@ -26,7 +26,10 @@ TABLES: dict[str, dict[str, Entry]] = {
         "coco": Entry("mmkd_cli.data.sources.karpathy:Coco", "COCO captions: Karpathy's or the official JSON"),
         "flickr30k": Entry("mmkd_cli.data.sources.karpathy:Flickr30k", "Flickr30k: Karpathy's JSON"),
         "flickr8k": Entry("mmkd_cli.data.sources.karpathy:Flickr8k", "Flickr8k: Karpathy's JSON"),
-        "image-text": Entry("mmkd_cli.data.sources.image_text:ImageText", "a table of paths and captions, tar shards, or a datasets folder"),
+        "image-text": Entry(
+            "mmkd_cli.data.sources.image_text:ImageText",
+            "a table of paths and captions, tar shards, or a datasets folder",
+        ),
         "image-folder": Entry("mmkd_cli.data.sources.image_folder:ImageFolder", "class folders of pictures"),
         "text": Entry("mmkd_cli.data.sources.text:Text", "text files, JSONL, or a datasets folder"),
         "scenes": Entry("mmkd_cli.data.sources.scenes:Scenes", "the built-in generated world"),
@@ -42,21 +45,32 @@ TABLES: dict[str, dict[str, Entry]] = {
         "precomputed": Entry("mmkd_cli.teachers.precomputed:Precomputed", "somebody else's embeddings, from a file"),
     },
     "students": {
-        "unimodal": Entry("mmkd_cli.students.unimodal:Unimodal", "a text encoder beside the teacher's image tower (C, D)"),
+        "unimodal": Entry(
+            "mmkd_cli.students.unimodal:Unimodal", "a text encoder beside the teacher's image tower (C, D)"
+        ),
         "mm-d2v2": Entry("mmkd_cli.students.mm_d2v2:MmD2v2", "specific and shared blocks for image and text (F to L)"),
     },
     "methods": {
-        "cls-regression": Entry("mmkd_cli.methods.cls_regression:ClsRegression", "regress the teacher's CLS; optional contrastive term (MM-D2V2)"),
+        "cls-regression": Entry(
+            "mmkd_cli.methods.cls_regression:ClsRegression",
+            "regress the teacher's CLS; optional contrastive term (MM-D2V2)",
+        ),
     },
     "tasks": {},
     "benches": {
         "retrieval": Entry("mmkd_cli.benches.retrieval:Retrieval", "image-text retrieval on any prepared pairs"),
         "coco-retrieval": Entry("mmkd_cli.benches.retrieval:CocoRetrieval", "COCO retrieval, Karpathy's splits"),
-        "flickr30k-retrieval": Entry("mmkd_cli.benches.retrieval:Flickr30kRetrieval", "Flickr30k retrieval, Karpathy's splits"),
-        "flickr8k-retrieval": Entry("mmkd_cli.benches.retrieval:Flickr8kRetrieval", "Flickr8k retrieval, official splits"),
-        "alignment": Entry("mmkd_cli.benches.alignment:Alignment", "cosine of positive and negative pairs, layer by layer"),
+        "flickr30k-retrieval": Entry(
+            "mmkd_cli.benches.retrieval:Flickr30kRetrieval", "Flickr30k retrieval, Karpathy's splits"
+        ),
+        "flickr8k-retrieval": Entry(
+            "mmkd_cli.benches.retrieval:Flickr8kRetrieval", "Flickr8k retrieval, official splits"
+        ),
+        "alignment": Entry(
+            "mmkd_cli.benches.alignment:Alignment", "cosine of positive and negative pairs, layer by layer"
+        ),
     },
-}  # fmt: skip
+}
 """Kind -> name -> entry. Adding a name is adding a line."""
 
 
@@ -65,7 +79,10 @@ def table(kind: str) -> dict[str, Entry]:
     """All names of a kind: ours, then those that installed packages add."""
     if kind not in TABLES:
         raise UserError(f"kind {kind!r} is not known{nearest(kind, TABLES)}")
-    added = {e.name: Entry(e.value, f"from {e.dist.name if e.dist else 'a package'}") for e in entry_points(group=f"mmkd.{kind}")}
+    added = {
+        e.name: Entry(e.value, f"from {e.dist.name if e.dist else 'a package'}")
+        for e in entry_points(group=f"mmkd.{kind}")
+    }
     return {**added, **TABLES[kind]}
 
 
