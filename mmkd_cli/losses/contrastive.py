@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def info_nce_per_row(image: Tensor, text: Tensor, logit_scale: Tensor | float, image_ids: Tensor | None = None) -> Tensor:
+def info_nce_per_row(
+    image: Tensor, text: Tensor, logit_scale: Tensor | float, image_ids: Tensor | None = None
+) -> Tensor:
     """Symmetric InfoNCE of each pair of a gathered batch. image [N, D], text [N, D] -> [N].
 
     With a, b the L2-normalised rows and s the scale, l_i = 1/2 (CE(s a_i b^T, i) + CE(s b_i a^T, i)).

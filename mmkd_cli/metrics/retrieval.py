@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ TEXT_BLOCK_ROWS = 1024
 
 @dataclass(frozen=True)
 class RetrievalRanks:
-    """Ranks from 1; 0 marks a row that is a candidate but no query (a picture without captions, a text without picture)."""
+    """Ranks from 1; 0 marks a candidate that is no query (a picture without captions, a text without picture)."""
 
     image_to_text: Tensor  # [n] int64, one a picture
     text_to_image: Tensor  # [m] int64, one a caption
@@ -74,19 +75,57 @@ def retrieval_ranks(
             staircase[row, column] = tile
     best_own[best_own == -torch.inf] = torch.inf
 
-    image_rivals, text_rivals = torch.zeros_like(best_own), torch.zeros_like(own_score)
+    image_rivals, text_rivals = torch.zeros_like(best_own, dtype=torch.long), torch.zeros_like(order)
     for column, text_rows in enumerate(text_blocks):
         block_texts = texts[order[text_rows]].T
         for row, image_rows in enumerate(image_blocks):
-            tile = staircase.pop((row, column), None)
-            if tile is None:
-                tile = images[image_rows] @ block_texts
-            # Comparing into the scores' own type sums several times faster than bool does; counts stay exact.
+            tile = staircase[row, column] if (row, column) in staircase else images[image_rows] @ block_texts
+            # Comparisons written as floats sum several times faster than bools; a tile's counts are exact in them.
             at_least = torch.empty_like(tile)
-            text_rivals[text_rows] += torch.ge(tile, own_score[text_rows], out=at_least).sum(dim=0)
-            image_rivals[image_rows] += torch.ge(tile, best_own[image_rows, None], out=at_least).sum(dim=1)
+            text_rivals[text_rows] += torch.ge(tile, own_score[text_rows], out=at_least).sum(dim=0).long()
+            image_rivals[image_rows] += torch.ge(tile, best_own[image_rows, None], out=at_least).sum(dim=1).long()
 
-    image_ranks = (image_rivals.long() + 1) * (best_own < torch.inf)
+    image_ranks = (image_rivals + 1) * (best_own < torch.inf)
     text_ranks = torch.empty_like(order)
-    text_ranks[order] = (text_rivals.long() + 1) * (owner >= 0)
+    text_ranks[order] = (text_rivals + 1) * (owner >= 0)
     return RetrievalRanks(image_to_text=image_ranks, text_to_image=text_ranks)
+
+
+def checked_embeddings(images: Tensor, texts: Tensor, text_image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same, in one float type (float64 if an input is, else float32) and int64, or UserError if they do not fit."""
+    if images.ndim != 2 or texts.ndim != 2 or images.shape[1] != texts.shape[1] or 0 in (*images.shape, *texts.shape):
+        raise UserError(
+            f"image {list(images.shape)} and text {list(texts.shape)} embeddings cannot be compared: "
+            "give [n, d] and [m, d] of one width, neither empty"
+        )
+    if text_image.shape != (len(texts),) or text_image.is_floating_point() or text_image.dtype == torch.bool:
+        raise UserError(
+            f"text_image is {text_image.dtype} {list(text_image.shape)} for {len(texts)} texts: "
+            "give an integer [m], the image row of each text"
+        )
+    low, high = int(text_image.min()), int(text_image.max())
+    if low < -1 or high >= len(images) or high < 0:
+        raise UserError(
+            f"text_image holds rows {low} to {high} of {len(images)} images: "
+            "give rows from 0 (-1 for a text without image), at least one of them with an image"
+        )
+    double = torch.float64 in (images.dtype, texts.dtype)
+    images, texts = (part.to(torch.float64 if double else torch.float32) for part in (images, texts))
+    # Cauchy-Schwarz: no score is larger than this bound, which is also inf or nan wherever a value is.
+    bound = images.norm(dim=1).max() * texts.norm(dim=1).max()
+    if not bool(bound < torch.finfo(images.dtype).max):
+        raise UserError(
+            "the image or text embeddings hold NaN, infinite or overflowing values: look for the rows that are not "
+            "finite, and make them again"
+        )
+    return images, texts, text_image.to(images.device, torch.long)
+
+
+def even_blocks(rows: int, block_rows: int) -> list[slice]:
+    """Cut range(rows), rows > 0, into blocks of at most block_rows whose sizes differ by at most one.
+
+    Even, since a last block of a single row would be multiplied by another kernel, and equal rows might not tie.
+    """
+    n_blocks = -(-rows // block_rows)
+    edges = [rows * k // n_blocks for k in range(n_blocks + 1)]
+    return [slice(start, stop) for start, stop in pairwise(edges)]
