@@ -1,0 +1,1 @@
+"""The command line: a file a stage, flags and wiring only."""

@@ -1,0 +1,43 @@
+"""`mmkd evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mmkd_cli.cli.options import artifacts_of, names_of, stage
+
+
+@stage("evaluate")
+def evaluate(
+    bench: Annotated[str | None, typer.Option(help="What to score.", autocompletion=names_of("benches"))] = None,
+    model: Annotated[
+        str | None, typer.Option(help="RUN, open_clip:ARCH:FILE or hf:FOLDER.", autocompletion=artifacts_of("run"))
+    ] = None,
+    image_model: Annotated[str | None, typer.Option(help="Image half of a model.")] = None,
+    text_model: Annotated[str | None, typer.Option(help="Text half of a model.")] = None,
+    data: Annotated[str | None, typer.Option(help="Prepared data.", autocompletion=artifacts_of("data"))] = None,
+    cache: Annotated[str | None, typer.Option(help="Cached teacher signals.", autocompletion=artifacts_of("cache"))] = None,
+    split: Annotated[str | None, typer.Option(help="train, val, test (default: test where there is one).")] = None,
+    layer: Annotated[str | None, typer.Option(help="Output to measure: encoder, projection, shared.")] = None,
+    embeddings: Annotated[Path | None, typer.Option(help="Score ready embeddings: npz or safetensors.")] = None,
+) -> dict[str, Any]:
+    """Scores by the official rules, with intervals, and a page to look at.
+
+    Data and cache default to the run's own.
+
+    Example: mmkd evaluate --bench flickr8k-retrieval --model text-to-cnn --split val --json
+    """
+    return {
+        "bench.name": bench,
+        "model": model,
+        "image_model": image_model,
+        "text_model": text_model,
+        "data": data,
+        "cache": cache,
+        "split": split,
+        "layer": layer,
+        "embeddings": embeddings,
+    }
