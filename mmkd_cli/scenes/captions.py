@@ -3,117 +3,124 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 from mmkd_cli.scenes.description import Scene, SceneObject
-from mmkd_cli.scenes.geometry import position, relations
+from mmkd_cli.scenes.geometry import Relation, position, relations
 from mmkd_cli.scenes.stream import Stream
 from mmkd_cli.scenes.vocabulary import VOCABULARY
 
 _CAPTIONS = 1
+"""The purpose of the captions' random stream; a scene's description has 0."""
 
 _SHAPES: dict[str, list[list[str]]] = VOCABULARY["shapes"]
 _COLOURS: dict[str, list[str]] = {colour: entry["words"] for colour, entry in VOCABULARY["colours"].items()}
-_SIZES: dict[str, list[str]] = {size: entry["words"] for size, entry in VOCABULARY["sizes"].items()}
-_FILLS: dict[str, list[str]] = VOCABULARY["fills"]
-_GROUND_COLOURS: dict[str, list[str]] = {name: entry["words"] for name, entry in VOCABULARY["ground_colours"].items()}
-_TEXTURES: dict[str, list[str]] = VOCABULARY["textures"]
-_GROUNDS: list[str] = VOCABULARY["grounds"]
-_RELATIONS: dict[str, list[str]] = VOCABULARY["relations"]
-_POSITIONS: dict[str, list[str]] = VOCABULARY["positions"]
 _COUNTS: list[str] = VOCABULARY["counts"]
 _GENERIC: list[str] = VOCABULARY["generic"]
+
+_OPTIONAL_SIZES = {size: [*(f"{word} " for word in entry["words"]), ""] for size, entry in VOCABULARY["sizes"].items()}
+_OPTIONAL_FILLS = {fill: [*(f"{word} " for word in words), ""] for fill, words in VOCABULARY["fills"].items()}
+"""What may stand before a colour: the words of a size or a fill, or nothing in a third of the draws."""
+
+_NAMES = {
+    (colour, shape): [f"{word} {noun}" for word, (noun, _) in product(_COLOURS[colour], _SHAPES[shape])]
+    for colour, shape in product(_COLOURS, _SHAPES)
+}
+_GROUNDS = {
+    (colour, texture): [f"a {t} {c} {noun}" for t, c, noun in product(textures, entry["words"], VOCABULARY["grounds"])]
+    for colour, entry in VOCABULARY["ground_colours"].items()
+    for texture, textures in VOCABULARY["textures"].items()
+}
 
 
 def captions(scene: Scene) -> tuple[str, str, str, str, str]:
     """Five captions: a relation, all objects, counts on the ground, places, and a relation on the ground."""
     stream = Stream(scene.seed, scene.split, scene.index, _CAPTIONS)
+    held = relations(scene)
     return (
-        _relation_caption(stream, scene),
+        _relation_caption(stream, scene, held),
         _list_caption(stream, scene),
         _count_caption(stream, scene),
         _place_caption(stream, scene),
-        _ground_caption(stream, scene),
+        _ground_caption(stream, scene, held),
     )
 
 
-def _relation_caption(stream: Stream, scene: Scene) -> str:
-    template = stream.choice(("{}", "there is {}", "a picture of {}", "we see {}"))
-    return template.format(_related(stream, scene, "sf"))
+def _relation_caption(stream: Stream, scene: Scene, held: tuple[Relation, ...]) -> str:
+    opening = stream.choice(("", "there is ", "a picture of ", "we see "))
+    return opening + _related(stream, scene, held, with_fill=True)
 
 
 def _list_caption(stream: Stream, scene: Scene) -> str:
-    names = _joined([_phrase(stream, item, "f") for item in _shuffled(stream, scene.objects)])
+    """Every object by fill, colour and shape."""
     count = len(scene.objects)
-    template = stream.choice(("{1}", "{0}: {1}", "a picture with {0}: {1}", "there {2} {1}", "{1} together"))
+    names = _joined([_phrase(stream, item, with_size=False) for item in _shuffled(stream, scene.objects)])
     if count == 1:
-        template = stream.choice(("only {1}", "just {0}: {1}", "a single shape, {1}"))
-    return template.format(f"{_COUNTS[count]} {_GENERIC[count > 1]}", names, "is" if count == 1 else "are")
+        return stream.choice(("only ", "just one shape: ", "a single shape, ")) + names
+    number = f"{_COUNTS[count]} shapes: "
+    return stream.choice(("", number, f"a picture with {number}", "a picture of ")) + names
 
 
 def _count_caption(stream: Stream, scene: Scene) -> str:
-    """How many of each shape, or of each colour, on what ground."""
-    by_shape = stream.percent(60)
-    counts: dict[str, int] = {}
-    for item in scene.objects:
-        word = item.shape if by_shape else item.colour
-        counts[word] = counts.get(word, 0) + 1
-    parts = []
-    for word, count in counts.items():
-        if by_shape:
-            noun = stream.choice(_SHAPES[word])[count > 1]
-        else:
-            noun = f"{stream.choice(_COLOURS[word])} {_GENERIC[count > 1]}"
-        parts.append(f"{_COUNTS[count]} {noun}")
+    """How many of each shape, or of each colour, on what ground; of a single object everything."""
     if len(scene.objects) == 1:
-        parts = [f"{_COUNTS[1]} {_noun(stream, scene.objects[0], 'sf')}"]
+        return f"one {_noun(stream, scene.objects[0])} on {_ground(stream, scene)}"
+    by_shape = stream.percent(60)
+    words = [item.shape if by_shape else item.colour for item in scene.objects]
+    parts = []
+    for word in dict.fromkeys(words):
+        count = words.count(word)
+        if by_shape:
+            parts.append(f"{_COUNTS[count]} {stream.choice(_SHAPES[word])[count > 1]}")
+        else:
+            parts.append(f"{_COUNTS[count]} {stream.choice(_COLOURS[word])} {_GENERIC[count > 1]}")
     return f"{_joined(parts)} on {_ground(stream, scene)}"
 
 
 def _place_caption(stream: Stream, scene: Scene) -> str:
+    """Where one to three objects lie."""
     some = _shuffled(stream, scene.objects)[: stream.between(2, 3)]
-    detail = "s" if len(some) < 3 else ""
-    parts = [f"{_phrase(stream, item, detail)} {stream.choice(_POSITIONS[position(item)])}" for item in some]
-    return stream.choice(("{}", "there is {}", "we see {}")).format(_joined(parts))
+    parts = [f"{_phrase(stream, item, with_fill=False)} {_place(stream, item)}" for item in some]
+    return stream.choice(("", "there is ", "we see ")) + _joined(parts)
 
 
-def _ground_caption(stream: Stream, scene: Scene) -> str:
-    ground, related = _ground(stream, scene), _related(stream, scene, "s")
+def _ground_caption(stream: Stream, scene: Scene, held: tuple[Relation, ...]) -> str:
+    ground, related = _ground(stream, scene), _related(stream, scene, held, with_fill=False)
     return f"{related} on {ground}" if stream.percent(50) else f"on {ground}, {related}"
 
 
-def _related(stream: Stream, scene: Scene, detail: str) -> str:
+def _related(stream: Stream, scene: Scene, held: tuple[Relation, ...], *, with_fill: bool) -> str:
     """Two objects in a relation that holds; the first object in its place where none does."""
-    held = relations(scene)
     if not held:
-        first = scene.objects[0]
-        return f"{_phrase(stream, first, detail)} {stream.choice(_POSITIONS[position(first)])}"
-    relation = stream.choice(held)
-    subject, other = scene.objects[relation.subject], scene.objects[relation.other]
-    words = stream.choice(_RELATIONS[relation.name])
-    return f"{_phrase(stream, subject, detail)} {words} {_phrase(stream, other, detail)}"
+        return f"{_phrase(stream, scene.objects[0], with_fill=with_fill)} {_place(stream, scene.objects[0])}"
+    subject, name, other = stream.choice(held)
+    return " ".join(
+        (
+            _phrase(stream, scene.objects[subject], with_fill=with_fill),
+            stream.choice(VOCABULARY["relations"][name]),
+            _phrase(stream, scene.objects[other], with_fill=with_fill),
+        )
+    )
 
 
-def _noun(stream: Stream, item: SceneObject, detail: str) -> str:
-    """Size ("s" in detail), fill ("f"), colour and shape of an object; a detail is left out a third of the time."""
-    words = []
-    if "s" in detail and stream.percent(67):
-        words.append(stream.choice(_SIZES[item.size]))
-    if "f" in detail and stream.percent(67):
-        words.append(stream.choice(_FILLS[item.fill]))
-    words.append(stream.choice(_COLOURS[item.colour]))
-    words.append(stream.choice(_SHAPES[item.shape])[0])
-    return " ".join(words)
+def _noun(stream: Stream, item: SceneObject, *, with_size: bool = True, with_fill: bool = True) -> str:
+    size = stream.choice(_OPTIONAL_SIZES[item.size]) if with_size else ""
+    fill = stream.choice(_OPTIONAL_FILLS[item.fill]) if with_fill else ""
+    return size + fill + stream.choice(_NAMES[item.colour, item.shape])
 
 
-def _phrase(stream: Stream, item: SceneObject, detail: str) -> str:
-    noun = _noun(stream, item, detail)
+def _phrase(stream: Stream, item: SceneObject, *, with_size: bool = True, with_fill: bool = True) -> str:
+    noun = _noun(stream, item, with_size=with_size, with_fill=with_fill)
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
+def _place(stream: Stream, item: SceneObject) -> str:
+    words: list[str] = VOCABULARY["positions"][position(item)]
+    return stream.choice(words)
+
+
 def _ground(stream: Stream, scene: Scene) -> str:
-    texture = stream.choice(_TEXTURES[scene.ground.texture])
-    colour = stream.choice(_GROUND_COLOURS[scene.ground.colour])
-    return f"a {texture} {colour} {stream.choice(_GROUNDS)}"
+    return stream.choice(_GROUNDS[scene.ground.colour, scene.ground.texture])
 
 
 def _shuffled(stream: Stream, items: Sequence[SceneObject]) -> list[SceneObject]:

@@ -50,6 +50,14 @@ def _sprite(
     shape: str, colour: str, fill: str, radius: int, size: int, fraction_x: int, fraction_y: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """What of the ground to keep and what paint to add, uint16 [h, 3 * w] of 256: (ground * keep + paint) >> 8."""
+    part = _cover(shape, fill, radius, size, fraction_x, fraction_y)
+    paint = part * np.tile(np.array(rgb(colour), dtype=np.uint16), part.shape[0]) + np.uint16(128)
+    return np.uint16(256) - part, paint
+
+
+@lru_cache(maxsize=4096)
+def _cover(shape: str, fill: str, radius: int, size: int, fraction_x: int, fraction_y: int) -> np.ndarray:
+    """The share of each pixel's channels that a shape covers, of 256: uint16 [h, 3 * w]."""
     unit = size / UNITS
     extent = radius * unit
     side = int(np.ceil(2 * extent + 1))
@@ -64,9 +72,7 @@ def _sprite(
         phase = np.abs((y / unit + STRIPE) % (2 * STRIPE) - STRIPE)
         stripes = np.clip((STRIPE / 2 - phase) * unit + 0.5, 0.0, 1.0)[:, None]
         cover = np.minimum(cover, np.maximum(rim, stripes))
-    part = np.rint(np.repeat(cover, 3, axis=1) * 256).astype(np.uint16)
-    paint = part * np.tile(np.array(rgb(colour), dtype=np.uint16), side) + np.uint16(128)
-    return np.uint16(256) - part, paint
+    return np.rint(np.repeat(cover, 3, axis=1) * 256).astype(np.uint16)
 
 
 @lru_cache(maxsize=64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import combinations
 from typing import NamedTuple
 
 from mmkd_cli.scenes.description import Scene, SceneObject
@@ -73,12 +73,13 @@ def pair_relations(a: SceneObject, b: SceneObject) -> tuple[str, ...]:
 
 
 def relations(scene: Scene) -> tuple[Relation, ...]:
-    """All relations that hold in a scene, in both directions, ordered by subject, then by the other object."""
-    return tuple(
-        Relation(subject, name, other)
-        for subject, other in permutations(range(len(scene.objects)), 2)
-        for name in pair_relations(scene.objects[subject], scene.objects[other])
-    )
+    """All relations that hold in a scene, each followed by its inverse."""
+    held = []
+    for (subject, a), (other, b) in combinations(enumerate(scene.objects), 2):
+        for name in pair_relations(a, b):
+            held.append(Relation(subject, name, other))
+            held.append(Relation(other, INVERSE[name], subject))
+    return tuple(held)
 
 
 def position(item: SceneObject) -> str:

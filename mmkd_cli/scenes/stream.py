@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -28,39 +28,29 @@ class Stream:
         self._counter = (index, purpose)
         self._key = (seed, SPLIT_KEYS[split])
         self._block = 0
-        self._words: Iterator[int] = iter(())
+        self._words: list[int] = []
 
-    def _word(self) -> int:
-        for word in self._words:
-            return word
-        self._words = iter(_raw_words(self._key, (self._block, *self._counter)))
+    def _refilled(self) -> list[int]:
+        """The words still to be drawn, the next one last, once none is left of the ones before."""
+        self._words.extend(reversed(_raw_words(self._key, (self._block, *self._counter))))
         self._block += _WORDS // 4
-        return next(self._words)
+        return self._words
 
     def below(self, n: int) -> int:
         """A whole number from 0 to n - 1."""
-        return self._word() % n
+        return (self._words or self._refilled()).pop() % n
 
     def between(self, low: int, high: int) -> int:
         """A whole number from low to high, both included."""
-        return low + self._word() % (high - low + 1)
+        return low + (self._words or self._refilled()).pop() % (high - low + 1)
 
     def percent(self, chance: int) -> bool:
         """True in `chance` of a hundred draws."""
-        return self._word() % 100 < chance
+        return (self._words or self._refilled()).pop() % 100 < chance
 
     def choice(self, items: Sequence[T]) -> T:
         """One of the items, all equally likely."""
-        return items[self._word() % len(items)]
-
-    def weighted(self, weights: Sequence[int]) -> int:
-        """A position drawn in proportion to whole weights."""
-        rest = self._word() % sum(weights)
-        for position, weight in enumerate(weights):
-            rest -= weight
-            if rest < 0:
-                return position
-        raise AssertionError("the rest is smaller than the sum of the weights")
+        return items[(self._words or self._refilled()).pop() % len(items)]
 
 
 def _raw_words(key: tuple[int, int], counter: tuple[int, int, int]) -> list[int]:
@@ -70,14 +60,14 @@ def _raw_words(key: tuple[int, int], counter: tuple[int, int, int]) -> list[int]
         generator = _local.generator = np.random.Philox(key=0)
     generator.state = {
         "bit_generator": "Philox",
-        "state": {
-            "counter": np.array((*counter, 0), dtype=np.uint64),
-            "key": np.array(key, dtype=np.uint64),
-        },
-        "buffer": np.zeros(4, dtype=np.uint64),
-        "buffer_pos": 4,
+        "state": {"counter": np.array((*counter, 0), dtype=np.uint64), "key": np.array(key, dtype=np.uint64)},
+        "buffer": _EMPTY,
+        "buffer_pos": len(_EMPTY),
         "has_uint32": 0,
         "uinteger": 0,
     }
     words: list[int] = generator.random_raw(_WORDS).tolist()
     return words
+
+
+_EMPTY = np.zeros(4, dtype=np.uint64)

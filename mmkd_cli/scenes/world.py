@@ -16,8 +16,8 @@ from mmkd_cli.scenes.splits import (
 from mmkd_cli.scenes.stream import SPLIT_KEYS, Stream
 from mmkd_cli.scenes.vocabulary import COLOURS, FILLS, GROUND_COLOURS, SHAPES, SIZES, TEXTURES
 
-COUNT_WEIGHTS: tuple[int, ...] = (10, 40, 32, 18)
-"""Of a hundred scenes, those with one, two, three and four objects."""
+COUNTS: tuple[int, ...] = (1, 2, 2, 2, 2, 3, 3, 3, 4, 4)
+"""Numbers of objects, each as often as it stands here."""
 
 TOUCHING_PERCENT, INSIDE_PERCENT, ALIKE_PERCENT = 20, 20, 35
 """Scenes whose first two objects touch or nest; objects that take the colour or the shape of an earlier one."""
@@ -40,7 +40,7 @@ def scene(seed: int, index: int, split: str) -> Scene:
         )
     stream = Stream(seed, split, index, _DESCRIPTION)
     wanted = wanted_combination(split, index)
-    count = stream.weighted(COUNT_WEIGHTS) + 1
+    count = stream.choice(COUNTS)
     if wanted == "relation":
         count = max(count, 2)
     ground = Ground(stream.choice(GROUND_COLOURS), stream.choice(TEXTURES))
@@ -64,9 +64,10 @@ def _sample_objects(stream: Stream, count: int, wanted: str | None) -> tuple[Sce
         first, second = (other, subject) if name == "inside" else (subject, other)
         cells[0], cells[1] = _cell_of_block(stream, first), _cell_of_block(stream, second)
         arrangement = "inside" if name == "inside" else "touching" if arrangement == "touching" else "apart"
-    shapes, sizes, fills = [shape for _, shape in cells], _sample_sizes(stream, count), []
-    for _ in range(count):
-        fills.append(stream.choice(FILLS))
+    if arrangement != "apart" and cells[0][0] == cells[1][0]:
+        return None
+    shapes, sizes = [shape for _, shape in cells], _sample_sizes(stream, count)
+    fills = [stream.choice(FILLS) for _ in range(count)]
     if arrangement == "inside":
         if shapes[0] not in CONTAINERS:
             if wanted is not None:
@@ -76,8 +77,6 @@ def _sample_objects(stream: Stream, count: int, wanted: str | None) -> tuple[Sce
         sizes[0], sizes[1] = "large", "small"
         sizes[2:] = ["small" if size == "large" else size for size in sizes[2:]]
         fills[0] = "outline" if fills[0] == "striped" else fills[0]
-    if arrangement != "apart" and cells[0][0] == cells[1][0]:
-        return None
     places = place(stream, shapes, sizes, arrangement)
     if places is None:
         return None
