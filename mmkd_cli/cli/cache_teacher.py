@@ -15,17 +15,24 @@ def cache_teacher(
     teacher: Annotated[
         str | None,
         typer.Option(
-            help="beit2, clip, timm, ... or open_clip:ARCH:FILE, timm:ARCH:FILE, hf:FOLDER.", autocompletion=names_of("teachers")
+            help="beit2, clip, timm, ... or open_clip:ARCH:FILE, timm:ARCH:FILE, hf:FOLDER.",
+            autocompletion=names_of("teachers"),
         ),
     ] = None,
     arch: Annotated[str | None, typer.Option(help="Architecture, as the teacher's library names it.")] = None,
     weights: Annotated[str | None, typer.Option(help="File, folder or tag of the weights.")] = None,
     features: Annotated[Path | None, typer.Option(help="File of the precomputed teacher.")] = None,
     data: Annotated[str | None, typer.Option(help="Prepared data.", autocompletion=artifacts_of("data"))] = None,
-    signals: Annotated[str | None, typer.Option(help="Signals to store, with commas (default: the teacher's own).")] = None,
+    signals: Annotated[
+        str | None, typer.Option(help="Signals to store, with commas (default: the teacher's own).")
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help="Stored as bfloat16 or float32.")] = None,
-    views: Annotated[int | None, typer.Option(help="Augmented views a picture (default: the evaluation transform).")] = None,
-    verify: Annotated[int | None, typer.Option(help="Recompute this many rows with the live teacher and compare.")] = None,
+    views: Annotated[
+        int | None, typer.Option(help="Augmented views a picture (default: the evaluation transform).")
+    ] = None,
+    verify: Annotated[
+        int | None, typer.Option(help="Recompute this many rows with the live teacher and compare.")
+    ] = None,
     shard: Annotated[str | None, typer.Option(help="K/N: this process's share of the shards.")] = None,
 ) -> dict[str, Any]:
     """What a frozen teacher says of each row, stored once.
@@ -41,7 +48,11 @@ def cache_teacher(
         table = {f"teacher.{key}": value for key, value in teacher_table(teacher).items()}
     return {
         **table,
-        **{k: v for k, v in {"teacher.arch": arch, "teacher.weights": weights, "teacher.features": features}.items() if v},
+        **{
+            k: v
+            for k, v in {"teacher.arch": arch, "teacher.weights": weights, "teacher.features": features}.items()
+            if v
+        },
         "data": data,
         "signals": signals.split(",") if signals else None,
         "cache.dtype": dtype,

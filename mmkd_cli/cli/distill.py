@@ -13,19 +13,27 @@ from mmkd_cli.cli.options import artifacts_of, names_of, stage
 def distill(
     method: Annotated[str | None, typer.Option(help="How to distil.", autocompletion=names_of("methods"))] = None,
     student: Annotated[str | None, typer.Option(help="What is trained.", autocompletion=names_of("students"))] = None,
-    teacher: Annotated[str | None, typer.Option(help="Teacher to run live.", autocompletion=names_of("teachers"))] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="Teacher to run live.", autocompletion=names_of("teachers"))
+    ] = None,
     data: Annotated[
         list[str] | None, typer.Option(help="NAME[:CACHE][@WEIGHT]; repeatable.", autocompletion=artifacts_of("data"))
     ] = None,
     cache: Annotated[str | None, typer.Option(help="Cached targets.", autocompletion=artifacts_of("cache"))] = None,
-    live: Annotated[bool | None, typer.Option("--live", help="Run the teacher beside the student, without a cache.")] = None,
+    live: Annotated[
+        bool | None, typer.Option("--live", help="Run the teacher beside the student, without a cache.")
+    ] = None,
     depth: Annotated[int | None, typer.Option(help="Layers of the student.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows of the global batch.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
-    allow_rejected: Annotated[bool | None, typer.Option("--allow-rejected", help="Leave rejected rows out, and go on.")] = None,
-    eval_bench: Annotated[str | None, typer.Option(help="Bench to run after each epoch.", autocompletion=names_of("benches"))] = None,
+    allow_rejected: Annotated[
+        bool | None, typer.Option("--allow-rejected", help="Leave rejected rows out, and go on.")
+    ] = None,
+    eval_bench: Annotated[
+        str | None, typer.Option(help="Bench to run after each epoch.", autocompletion=names_of("benches"))
+    ] = None,
     on_nan: Annotated[str | None, typer.Option(help="stop, or skip the step and count.")] = None,
 ) -> dict[str, Any]:
     """Train a student on a teacher's cached signals.

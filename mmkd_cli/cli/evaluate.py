@@ -19,7 +19,9 @@ def evaluate(
     image_model: Annotated[str | None, typer.Option(help="Image half of a model.")] = None,
     text_model: Annotated[str | None, typer.Option(help="Text half of a model.")] = None,
     data: Annotated[str | None, typer.Option(help="Prepared data.", autocompletion=artifacts_of("data"))] = None,
-    cache: Annotated[str | None, typer.Option(help="Cached teacher signals.", autocompletion=artifacts_of("cache"))] = None,
+    cache: Annotated[
+        str | None, typer.Option(help="Cached teacher signals.", autocompletion=artifacts_of("cache"))
+    ] = None,
     split: Annotated[str | None, typer.Option(help="train, val, test (default: test where there is one).")] = None,
     layer: Annotated[str | None, typer.Option(help="Output to measure: encoder, projection, shared.")] = None,
     embeddings: Annotated[Path | None, typer.Option(help="Score ready embeddings: npz or safetensors.")] = None,

@@ -50,7 +50,10 @@ Verbose = Annotated[bool, typer.Option("--verbose", help="Say more on stderr.")]
 _COMMON: dict[str, Any] = {
     "config": (Annotated[Path | None, typer.Option(help="A TOML file of keys (it carries stage = ...).")], None),
     "preset": (Annotated[str | None, typer.Option(help="A named config that ships with mmkd.")], None),
-    "set_": (Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, any key of the stage; repeatable.")], None),
+    "set_": (
+        Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, any key of the stage; repeatable.")],
+        None,
+    ),
     "name": (Annotated[str | None, typer.Option(help="Name of the artifact (default: made from the request).")], None),
     "root": (Root, None),
     "device": (Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")], "auto"),
@@ -78,7 +81,7 @@ def stage(name: str) -> Callable[[Callable[..., dict[str, Any]]], Callable[..., 
 
         def command(**given: Any) -> None:
             shared = {key: given.pop(key) for key in _COMMON}
-            _run(name, flags(**given), given.get("shard"), **shared)
+            _run(name, flags(**given), given.get("shard"), shared)
 
         command.__doc__ = flags.__doc__
         parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + common
@@ -105,11 +108,8 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(first), int(count)
 
 
-def _run(
-    name: str, flags: dict[str, Any], shard: str | None, *, config: Path | None, preset: str | None, set_: list[str] | None,
-    root: Path | None, device: str, workers: int, dry_run: bool, print_config: bool, json_: bool, quiet: bool, verbose: bool,
-    **rest: Any,
-) -> None:  # fmt: skip
+def _run(name: str, flags: dict[str, Any], shard: str | None, shared: dict[str, Any]) -> None:
+    """Config from preset, file, --set and flags, in this order; then the stage. `shared`: the common options."""
     from importlib import import_module
 
     from mmkd_cli.core import config as configs
@@ -117,22 +117,29 @@ def _run(
     from mmkd_cli.core.contracts import StageContext
     from mmkd_cli.core.paths import default_root
 
-    set_level(quiet, verbose)
+    set_level(shared["quiet"], shared["verbose"])
     module = import_module(STAGES[name])
-    layers = [*file_layers(name, config, preset), configs.Layer("--set", configs.parse_set(set_ or []))]
+    layers = file_layers(name, shared["config"], shared["preset"])
+    layers.append(configs.Layer("--set", configs.parse_set(shared["set_"] or [])))
     given: dict[str, Any] = {}
     for dotted, value in flags.items():
         if value is not None and value != []:
             configs.assign(given, dotted, str(value) if isinstance(value, Path) else value)
     resolved = configs.resolve(module.Config, [*layers, configs.Layer("flag", given)])
-    if print_config:
+    if shared["print_config"]:
         typer.echo(configs.to_toml(resolved.config, name, resolved.origins), nl=False)
         return
     context = StageContext(
-        root or default_root(), rest["name"], device, workers, dry_run, json_, parse_shard(shard) if shard else None
+        root=shared["root"] or default_root(),
+        name=shared["name"],
+        device=shared["device"],
+        workers=shared["workers"],
+        dry_run=shared["dry_run"],
+        json=shared["json_"],
+        shard=parse_shard(shard) if shard else None,
     )
     document = module.run(resolved.config, context)
-    if json_:
+    if shared["json_"]:
         console.emit(document)
 
 
@@ -153,5 +160,7 @@ def file_layers(stage_name: str, config: Path | None, preset: str | None) -> lis
     for layer in layers:
         said = layer.values.pop("stage", stage_name)
         if said != stage_name:
-            raise UserError(f"config {layer.origin} is for the stage {said!r}: run `mmkd {said} --config {layer.origin}`")
+            raise UserError(
+                f"config {layer.origin} is for the stage {said!r}: run `mmkd {said} --config {layer.origin}`"
+            )
     return layers

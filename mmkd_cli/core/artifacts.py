@@ -21,6 +21,7 @@ from mmkd_cli.core import paths
 from mmkd_cli.core.config import flatten
 from mmkd_cli.core.errors import Refused, UserError, nearest
 from mmkd_cli.core.fingerprints import sha256_json, xxh3_file
+from mmkd_cli.core.locks import Lock
 
 FORMATS = {"data": 1, "cache": 1, "run": 1, "result": 1}
 """Newest format version of each kind that this release writes and reads."""
@@ -294,6 +295,11 @@ def finish(
     paths.write_json(artifact.path / "manifest.json", manifest)
     (artifact.path / "damage.json").unlink(missing_ok=True)
     return Artifact(artifact.path, plan, manifest)
+
+
+def lock(path: Path) -> Lock:
+    """The lock of a whole artifact (`.NAME.lock` beside its folder): held by whoever writes or removes it."""
+    return Lock(path.parent / f".{path.name}.lock", f"{path.parent.name}/{path.name}")
 
 
 def versions() -> dict[str, str]:

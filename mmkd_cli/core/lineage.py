@@ -1,0 +1,159 @@
+"""Where artifacts come from, what they need, and how they are made again."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmkd_cli.core import artifacts, console, paths
+from mmkd_cli.core.artifacts import Artifact
+from mmkd_cli.core.errors import MmkdError, Refused
+from mmkd_cli.core.locks import Lock
+
+
+def readable(root: Path) -> Iterator[Artifact]:
+    """Every artifact that this release can read; the others are named in a warning."""
+    for folder in paths.FOLDERS.values():
+        for path in sorted((root / folder).glob("*/plan.json")):
+            try:
+                yield artifacts.read(path.parent)
+            except MmkdError as error:
+                console.warn(str(error))
+
+
+def summary(artifact: Artifact) -> dict[str, Any]:
+    """Kind, name, status, rows, bytes and inputs of an artifact. Reads no contents of its files."""
+    manifest = artifact.manifest
+    damaged = (artifact.path / "damage.json").exists()
+    return {
+        "kind": artifact.kind,
+        "name": artifact.name,
+        "path": str(artifact.path),
+        "status": "unfinished" if manifest is None else "damaged" if damaged else "finished",
+        "rows": artifact.content.get("rows"),
+        "bytes": sum(path.stat().st_size for path in artifact.path.rglob("*") if path.is_file()),
+        "inputs": [f"{i.role} {i.name}" for i in artifact.inputs],
+    }
+
+
+def find(root: Path, needed: artifacts.Input) -> Artifact | None:
+    """The artifact of the root with an input's fingerprint, whatever its name is now."""
+    folder = root / paths.FOLDERS[needed.kind]
+    named = folder / needed.name
+    others = sorted(path.parent for path in folder.glob("*/manifest.json") if path.parent != named)
+    for path in [named, *others]:
+        if (path / "manifest.json").is_file():
+            artifact = artifacts.read(path)
+            if artifact.manifest is not None and artifact.manifest["fingerprint"] == needed.fingerprint:
+                return artifact
+    return None
+
+
+def ancestors(root: Path, artifact: Artifact) -> list[tuple[artifacts.Input, Artifact | None]]:
+    """What an artifact stands on, farthest first, each once; None where the root no longer has it."""
+    found: dict[str, tuple[artifacts.Input, Artifact | None]] = {}
+
+    def visit(current: Artifact) -> None:
+        for needed in current.inputs:
+            if needed.fingerprint not in found:
+                there = find(root, needed)
+                if there is not None:
+                    visit(there)
+                found[needed.fingerprint] = (needed, there)
+
+    visit(artifact)
+    return list(found.values())
+
+
+def chain(root: Path, artifact: Artifact) -> list[str]:
+    """The commands that make an artifact again, first to last; a comment where an input is gone."""
+    commands = []
+    for needed, there in ancestors(root, artifact):
+        commands.append(
+            command(there) if there else f"# {needed.kind} {needed.name} is not in {root}: how it was made is lost"
+        )
+    return [*commands, command(artifact)]
+
+
+def command(artifact: Artifact) -> str:
+    """The command line that made an artifact, with its name made explicit."""
+    argv = list((artifact.manifest or {}).get("argv", []))[1:]
+    stage = artifact.plan["stage"]
+    if not argv or argv[0] != stage:
+        return f"# {artifact.label}: made from Python by the stage {stage}; its keys stand in {artifact.path}/plan.json"
+    if "--name" not in argv and not any(word.startswith("--name=") for word in argv):
+        argv += ["--name", artifact.name]
+    return shlex.join(["mmkd", *argv])
+
+
+def describe(root: Path, artifact: Artifact) -> dict[str, Any]:
+    """An artifact for `mmkd show --json`: summary, content, plan, and the line back to the pictures."""
+    manifest = artifact.manifest or {}
+    return {
+        **summary(artifact),
+        "format": artifact.plan["format"],
+        "stage": artifact.plan["stage"],
+        "request": artifact.plan["request"],
+        "fingerprint": manifest.get("fingerprint"),
+        "content": manifest.get("content", {}),
+        "rejected": manifest.get("rejected", []),
+        "seconds": manifest.get("seconds"),
+        "finished": manifest.get("finished"),
+        "config": artifact.plan["config"],
+        "line": [
+            {"role": i.role, "kind": i.kind, "name": there.name if there else i.name, "fingerprint": i.fingerprint,
+             "status": "there" if there else "gone"}
+            for i, there in ancestors(root, artifact)
+        ],
+    }  # fmt: skip
+
+
+def text(document: dict[str, Any]) -> str:
+    """`describe` for a terminal."""
+    size = f"{document['bytes']:,} bytes"
+    lines = [f"{document['kind']} {document['name']}: {document['status']}, {size}, made by mmkd {document['stage']}"]
+    if document["fingerprint"]:
+        lines.append(
+            f"fingerprint {document['fingerprint'][:16]}, finished {document['finished']}, {document['seconds']} s"
+        )
+    lines += [f"  {key}: {_short(value)}" for key, value in document["content"].items()]
+    if document["rejected"]:
+        lines.append(f"  rejected: {len(document['rejected'])} rows, first {_short(document['rejected'][0])}")
+    for step in reversed(document["line"]):
+        lines.append(
+            f"  from {step['kind']} {step['name']} ({step['role']}, {step['fingerprint'][:12]}, {step['status']})"
+        )
+    return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+    return shown if len(shown) <= 160 else shown[:157] + "..."
+
+
+def dependents(root: Path, artifact: Artifact) -> list[Artifact]:
+    """Artifacts of the root that were made from this one."""
+    if artifact.manifest is None:
+        return []
+    mine = artifact.manifest["fingerprint"]
+    return [other for other in readable(root) if any(i.fingerprint == mine for i in other.inputs)]
+
+
+def remove(root: Path, artifact: Artifact, force: bool) -> None:
+    """Delete an artifact's folder under its locks. Refused while another needs it (unless forced) or writes it."""
+    needed_by = [other.label for other in dependents(root, artifact)]
+    if needed_by and not force:
+        raise Refused(f"{artifact.label} is needed by {', '.join(needed_by)}: remove those first, or say --force")
+    with artifacts.lock(artifact.path):
+        held = [Lock(path, artifact.label) for path in artifact.path.rglob("*.lock")]
+        for lock in held:
+            lock.__enter__()
+        try:
+            (artifact.path / "manifest.json").unlink(missing_ok=True)  # never a finished artifact with files gone
+            shutil.rmtree(artifact.path)
+        finally:
+            for lock in held:
+                lock.release()
