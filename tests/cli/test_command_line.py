@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from golden import lines
+from typer.main import get_command
+
+from mmkd_cli.cli.app import app
+
+HEAVY = ("torch", "transformers", "open_clip", "diffusers", "datasets", "timm", "evaluate")
+
+
+def test_the_command_line_is_the_one_on_record() -> None:
+    assert lines() == (Path(__file__).parent / "command_line.txt").read_text().splitlines()
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['mmkd', '--help']\n"
+        "from mmkd_cli.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", sorted(get_command(app).commands))
+def test_every_command_has_an_example(name: str) -> None:
+    assert "Example: mmkd" in (get_command(app).commands[name].help or "")
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["distil"], 2, "distill"),
+        (["show", "nothing"], 2, "artifact 'nothing' is not in"),
+        (["list", "techers"], 2, "did you mean 'teachers'"),
+        (["list", "teachers", "biet2"], 2, "did you mean 'beit2'"),
+        (["cache-teacher", "--shard", "2/2"], 2, "is not K/N"),
+        (["distill", "--set", "train.max_stpes=3"], 2, "did you mean 'max_steps'"),
+        (["distill", "--config", "nowhere.toml"], 2, "is not there"),
+        (["distill", "--method", "cls-regresion"], 2, "did you mean 'cls-regression'"),
+        (["prepare-data", "--source", "scene"], 2, "did you mean 'scenes'"),
+    ],
+)
+def test_a_mistake_is_one_line_on_stderr(mmkd, args: list[str], code: int, said: str) -> None:
+    done = mmkd(*args, code=code)
+    assert said in done.stderr and done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_list_shows_keys_with_their_sources(mmkd) -> None:
+    assert "beit2" in mmkd("list", "teachers").stdout
+    assert "[U]" in mmkd("list", "stages", "cache-teacher").stdout
+
+
+def test_a_config_of_another_stage_is_refused(mmkd, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('stage = "distill"\n')
+    assert "is for the stage 'distill'" in mmkd("evaluate", "--config", tmp_path / "c.toml", code=2).stderr
+
+
+def test_doctor_says_versions_devices_and_disk(mmkd) -> None:
+    said = mmkd("doctor").stdout
+    assert all(word in said for word in ("torch", "cpu", "java", "free"))

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mmkd_cli.core import artifacts, lineage, paths
+from mmkd_cli.core.artifacts import FileRecord, Input, Plan
+from mmkd_cli.core.errors import MmkdError, Refused, UserError
+from mmkd_cli.core.locks import Lock
+
+
+def make(root: Path, kind: str, name: str, seed: int = 1, inputs: tuple[Input, ...] = ()) -> artifacts.Artifact:
+    identity = {
+        "stage": "s",
+        "config": {"seed": seed, "table": {"rows": 3}},
+        "inputs": {i.role: i.fingerprint for i in inputs},
+    }
+    path = root / paths.FOLDERS[kind] / name
+    _, artifact = artifacts.begin(path, Plan(kind, "s", name, identity, {"seed": seed}, inputs))
+    (path / "file.bin").write_bytes(b"x" * (100 + seed))
+    record = FileRecord.of(path / "file.bin")
+    return artifacts.finish(
+        artifact,
+        content={"rows": 3},
+        files={"file.bin": record},
+        hashed={"file.bin": record.xxh3_128},
+        started=time.time(),
+    )
+
+
+def test_states_and_refusal_names_the_field(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "a"
+    plan = Plan("data", "prepare-data", "a", {"config": {"seed": 1}}, {})
+    assert artifacts.begin(path, plan)[0] == "new"
+    assert artifacts.begin(path, plan)[0] == "unfinished"
+    with pytest.raises(Refused, match=r"config\.seed was 1, the command says 2"):
+        artifacts.begin(path, Plan("data", "prepare-data", "a", {"config": {"seed": 2}}, {}))
+    with pytest.raises(Refused, match="unfinished"):
+        artifacts.open_artifact(tmp_path, "a", "data")
+
+
+def test_fingerprint_says_what_is_there_and_no_paths(tmp_path: Path) -> None:
+    one, two = make(tmp_path / "r1", "data", "a"), make(tmp_path / "r2", "data", "other-name")
+    assert one.fingerprint == two.fingerprint
+    assert make(tmp_path / "r3", "data", "a", seed=2).fingerprint != one.fingerprint
+
+
+@pytest.mark.parametrize(("damage", "where"), [("flip", "file.bin"), ("cut", "file.bin"), ("remove", "file.bin")])
+def test_damage_is_named_and_readers_refuse(tmp_path: Path, damage: str, where: str) -> None:
+    artifact = make(tmp_path, "cache", "c")
+    file = artifact.path / "file.bin"
+    data = file.read_bytes()
+    if damage == "flip":
+        file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        artifacts.open_artifact(tmp_path, "c", "cache")  # a flipped bit is seen only by reading
+    elif damage == "cut":
+        file.write_bytes(data[:-1])
+    else:
+        file.unlink()
+    assert list(artifact.check()) == [where]
+    with pytest.raises(Refused, match=where):
+        artifacts.open_artifact(tmp_path, "c", "cache")
+
+
+def test_newer_format_is_refused(tmp_path: Path) -> None:
+    artifact = make(tmp_path, "cache", "c")
+    for name in ("plan.json", "manifest.json"):
+        document = json.loads((artifact.path / name).read_text())
+        (artifact.path / name).write_text(json.dumps({**document, "format": 99}))
+    with pytest.raises(Refused, match="format 99"):
+        artifacts.open_artifact(tmp_path, "c", "cache")
+
+
+def test_names_stay_inside_the_root(tmp_path: Path) -> None:
+    for name in ("../x", "a/b", "", ".hidden", "x" * 300):
+        with pytest.raises(UserError):
+            paths.check_name(name)
+
+
+def test_locate_by_name_path_and_kind(tmp_path: Path) -> None:
+    make(tmp_path, "data", "same")
+    run = make(tmp_path, "run", "same")
+    with pytest.raises(UserError, match="data/same, runs/same"):
+        artifacts.locate(tmp_path, "same")
+    assert artifacts.locate(tmp_path, "runs/same") == run.path
+    assert artifacts.locate(tmp_path, str(run.path)) == run.path
+    with pytest.raises(UserError, match="did you mean 'same'"):
+        artifacts.locate(tmp_path, "sane", "run")
+
+
+def test_lineage_chain_and_removal(tmp_path: Path) -> None:
+    data = make(tmp_path, "data", "d")
+    cache = make(tmp_path, "cache", "c", 2, (data.as_input("data"),))
+    run = make(tmp_path, "run", "r", 3, (data.as_input("data"), cache.as_input("cache")))
+    assert [i.name for i, _ in lineage.ancestors(tmp_path, run)] == ["d", "c"]
+    assert len(lineage.chain(tmp_path, run)) == 3
+    with pytest.raises(Refused, match="needed by cache 'c', run 'r'"):
+        lineage.remove(tmp_path, data, force=False)
+    with artifacts.lock(run.path), pytest.raises(Refused, match="is being written by"):
+        lineage.remove(tmp_path, run, force=False)
+    for artifact in (run, cache, data):
+        lineage.remove(tmp_path, artifact, force=False)
+    assert list(artifacts.every(tmp_path)) == []
+
+
+def test_plan_is_created_by_one_process_only(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from mmkd_cli.core import paths;"
+        "print(paths.create_json(Path(sys.argv[1]), {'who': sys.argv[2] * 100000}))"
+    )
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path / "plan.json"), str(i)], stdout=subprocess.PIPE, text=True
+        )
+        for i in range(4)
+    ]
+    said = [racer.communicate()[0].strip() for racer in racers]
+    assert sorted(said) == ["False", "False", "False", "True"]
+    assert len(json.loads((tmp_path / "plan.json").read_text())["who"]) == 100000
+
+
+def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from mmkd_cli.core.locks import Lock;"
+        "Lock(Path(sys.argv[1]), 'x').acquire(); print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "l")], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None and holder.stdout.readline().strip() == "held"
+    with pytest.raises(Refused, match=f"pid {holder.pid}"):
+        Lock(tmp_path / "l", "run 'x'").__enter__()
+    holder.kill()
+    holder.wait()
+    assert Lock(tmp_path / "l", "run 'x'").acquire()
+
+
+def test_a_manifest_that_is_not_json_is_named(tmp_path: Path) -> None:
+    artifact = make(tmp_path, "data", "d")
+    (artifact.path / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(MmkdError, match=r"manifest\.json is not JSON"):
+        artifacts.open_artifact(tmp_path, "d", "data")
