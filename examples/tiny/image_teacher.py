@@ -195,9 +195,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ASSET)
     parser.add_argument("--seed", type=int, default=1000, help="the world and the first weights; demos use seed 0")
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--peak-lr", type=float, default=3e-3)
+    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--peak-lr", type=float, default=2.5e-3)
     parser.add_argument("--probe-rows", type=int, default=4000)
     arguments = parser.parse_args()
 

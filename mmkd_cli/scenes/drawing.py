@@ -10,13 +10,15 @@ from mmkd_cli.scenes.description import Scene
 from mmkd_cli.scenes.outlines import outline, signed_distance
 from mmkd_cli.scenes.vocabulary import UNITS, rgb
 
-STROKE = 2.0
-"""Width of an outline, in units."""
+STROKE = 0.22
+"""Width of an outline, of the radius, but no more than two units."""
 
 STRIPE = 2.0
-"""Width of a stripe and of the gap under it, in units; a striped shape also has a thin rim."""
+"""Width of a stripe and of the gap under it, in units."""
 
-RIM = 1.2
+RIM = 1.0
+"""Width of the rim of a striped shape, in units."""
+
 TILE = 8
 """Side of one period of a ground's texture, in units."""
 
@@ -66,7 +68,7 @@ def _cover(shape: str, fill: str, radius: int, size: int, fraction_x: int, fract
     depth = signed_distance(outline(shape) * extent, x, y)
     cover = np.clip(depth + 0.5, 0.0, 1.0)
     if fill == "outline":
-        cover = np.minimum(cover, np.clip(STROKE * unit - depth + 0.5, 0.0, 1.0))
+        cover = np.minimum(cover, np.clip(min(STROKE * radius, 2.0) * unit - depth + 0.5, 0.0, 1.0))
     elif fill == "striped":
         rim = np.clip(RIM * unit - depth + 0.5, 0.0, 1.0)
         phase = np.abs((y / unit + STRIPE) % (2 * STRIPE) - STRIPE)

@@ -24,12 +24,12 @@ def _heart() -> np.ndarray:
 
 
 def _star() -> np.ndarray:
-    tips, dents = _arc(-90, 270, 6)[:5], _arc(-54, 306, 6, radius=0.42)[:5]
+    tips, dents = _arc(-90, 270, 6)[:5], _arc(-54, 306, 6, radius=0.46)[:5]
     return np.stack([tips, dents], axis=1).reshape(10, 2) + (0.0, 0.08)
 
 
 def _cross() -> np.ndarray:
-    a = 0.34
+    a = 0.4
     corner = np.array([(-a, -1), (a, -1), (a, -a)], dtype=np.float64)
     turns = [np.array([(c, s), (-s, c)]) for c, s in ((1, 0), (0, 1), (-1, 0), (0, -1))]
     return np.concatenate([corner @ turn for turn in turns])
@@ -43,7 +43,7 @@ _OUTLINES: dict[str, np.ndarray] = {
     "diamond": np.array([(0.0, -1.0), (1.0, 0.0), (0.0, 1.0), (-1.0, 0.0)]),
     "cross": _cross(),
     "heart": _heart(),
-    "moon": np.concatenate([_arc(52, 308, 40), _arc(-71, -289, 30, radius=0.83, cx=0.35)]) + (0.18, 0.0),
+    "moon": np.concatenate([_arc(58, 302, 40), _arc(-81, -279, 30, radius=0.86, cx=0.4)]) + (0.2, 0.0),
 }
 assert tuple(_OUTLINES) == SHAPES
 
