@@ -1,0 +1,1 @@
+"""Teacher signals on disk: written once in shards, read at memory speed."""

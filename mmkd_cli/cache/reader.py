@@ -1,0 +1,237 @@
+"""Reading a cache: `open_cache("cnn")["image_cls"][rows]` is a tensor in the stored dtype.
+
+Shards are mapped when first touched and held; a gather is one indexed copy per shard touched. Memory does not grow
+with the rows of the cache: an unbroken range is read from the file, a shuffled gather leaves pages to the system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmkd_cli.cache.index import Index, Shard
+from mmkd_cli.cache.shard_file import DTYPES, MappedShard
+from mmkd_cli.core import artifacts, paths
+from mmkd_cli.core.artifacts import Artifact
+from mmkd_cli.core.contracts import SignalSpec
+from mmkd_cli.core.errors import Refused, UserError, nearest
+
+Rows = int | slice | Sequence[int] | np.ndarray | Tensor
+
+
+class Ragged(NamedTuple):
+    """Values of several rows, one after another: values [sum of lengths, ...], offsets int64 [rows + 1]."""
+
+    values: Tensor
+    offsets: Tensor
+
+    def padded(self) -> Tensor:
+        """[rows, longest, ...], zeros behind each row's end."""
+        lengths = self.offsets.diff()
+        longest = int(lengths.max()) if len(lengths) else 0
+        out = torch.zeros((len(lengths), longest, *self.values.shape[1:]), dtype=self.values.dtype)
+        out[torch.arange(longest) < lengths[:, None]] = self.values
+        return out
+
+
+class SignalArray:
+    """One signal over the rows of a split's table. `array[rows]`: rows an int, slice, list, ndarray or tensor.
+
+    Dense: a tensor [len(rows), (views,) ...]; an int gives one row's value. Ragged: `Ragged`; an int gives a tensor.
+    Raises IndexError beyond the table, Refused for a rejected row.
+    """
+
+    def __init__(self, spec: SignalSpec, index: Index, split: str, folder: Path, rejected: Mapping[int, str],
+                 opened: dict[str, MappedShard]) -> None:  # fmt: skip
+        self.spec, self.split = spec, split
+        self.rows = index.rows[split][spec.table]
+        self.n_views = index.views_of(spec.table)
+        self._per_shard = index.rows_per_shard[spec.table]
+        self._folder, self._opened = folder, opened
+        self._reasons = rejected
+        self._rejected = np.array(sorted(rejected), dtype=np.int64)
+
+    def __len__(self) -> int:
+        return self.rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        axis = (self.n_views,) if self.n_views else ()
+        return (self.rows, *axis, *self.spec.shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return DTYPES[self.spec.dtype][1]
+
+    def __getitem__(self, rows: Rows) -> Tensor | Ragged:
+        asked = self._indices(rows)
+        found = self._gather_ragged(asked) if self.spec.ragged else self._gather(asked)
+        if isinstance(rows, (int, np.integer)):
+            return found.values if isinstance(found, Ragged) else found[0]
+        return found
+
+    def gather(self, rows: np.ndarray, views: np.ndarray | None = None) -> Tensor:
+        """[len(rows), ...]; `views` picks one view a row, ragged signals are padded with zeros to the longest."""
+        asked = self._indices(rows)
+        if self.spec.ragged:
+            return self._gather_ragged(asked).padded()
+        if views is None or not self.n_views:
+            return self._gather(asked)
+        return self._gather(asked, np.asarray(views, dtype=np.int64) % self.n_views)
+
+    def _indices(self, rows: Rows) -> np.ndarray:
+        if isinstance(rows, slice):
+            asked = np.arange(*rows.indices(self.rows), dtype=np.int64)
+        else:
+            asked = np.atleast_1d(np.asarray(rows))
+            if asked.dtype == np.bool_:
+                if asked.shape != (self.rows,):
+                    raise IndexError(f"a mask over {self.spec.name!r} needs {self.rows} values, got {asked.shape}")
+                asked = np.flatnonzero(asked)
+            elif asked.size and not np.issubdtype(asked.dtype, np.integer):
+                raise TypeError(f"rows of {self.spec.name!r} must be whole numbers, got {asked.dtype}")
+            asked = asked.astype(np.int64, copy=False).reshape(-1)
+        if asked.size:
+            low, high = int(asked.min()), int(asked.max())
+            if low < -self.rows or high >= self.rows:
+                bad = low if low < -self.rows else high
+                raise IndexError(f"row {bad} is not in {self.split}/{self.spec.table}, which has {self.rows} rows")
+            if low < 0:
+                asked = np.where(asked < 0, asked + self.rows, asked)
+            if len(self._rejected) and np.isin(asked, self._rejected).any():
+                bad = int(asked[np.isin(asked, self._rejected)][0])
+                raise Refused(
+                    f"{self.split}/{self.spec.table} row {bad} was rejected ({self._reasons[bad]}): leave rejected "
+                    f"rows out (--allow-rejected in a stage, `Cache.rejected` in Python)"
+                )
+        return asked
+
+    def _shard(self, number: int) -> MappedShard:
+        first = number * self._per_shard
+        shard = Shard(self.split, self.spec.table, number, first, min(first + self._per_shard, self.rows))
+        if shard.file not in self._opened:
+            self._opened[shard.file] = MappedShard(self._folder / shard.file)
+        return self._opened[shard.file]
+
+    def _gather(self, rows: np.ndarray, views: np.ndarray | None = None) -> Tensor:
+        axis = (self.n_views,) if self.n_views and views is None else ()
+        if not len(rows):
+            return torch.empty((0, *axis, *self.spec.shape), dtype=self.dtype)
+        if views is None and len(rows) > 1 and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+            return self._read(int(rows[0]), int(rows[-1]) + 1)
+        numbers, local = np.divmod(rows, self._per_shard)
+        if views is not None:
+            local = local * self.n_views + views
+        first = int(numbers[0])
+        if (numbers == first).all():
+            return self._take(first, torch.from_numpy(local), views is not None)
+        order = np.argsort(numbers, kind="stable")
+        sorted_numbers, sorted_local = numbers[order], torch.from_numpy(local[order])
+        cuts = [0, *(np.flatnonzero(np.diff(sorted_numbers)) + 1).tolist(), len(rows)]
+        by_shard = torch.empty((len(rows), *axis, *self.spec.shape), dtype=self.dtype)
+        for start, end in pairwise(cuts):
+            into = by_shard[start:end]
+            self._take(int(sorted_numbers[start]), sorted_local[start:end], views is not None, into)
+        back = np.empty_like(order)
+        back[order] = np.arange(len(rows))
+        return by_shard.index_select(0, torch.from_numpy(back))
+
+    def _take(self, number: int, local: Tensor, one_view: bool, out: Tensor | None = None) -> Tensor:
+        mapped = self._shard(number).tensors[self.spec.name]
+        if one_view:
+            mapped = mapped.flatten(0, 1)
+        return torch.index_select(mapped, 0, local) if out is None else torch.index_select(mapped, 0, local, out=out)
+
+    def _read(self, first: int, last: int) -> Tensor:
+        parts = []
+        while first < last:
+            number, local = divmod(first, self._per_shard)
+            count = min(last - first, self._per_shard - local)
+            parts.append(self._shard(number).read(self.spec.name, local, local + count))
+            first += count
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _gather_ragged(self, rows: np.ndarray) -> Ragged:
+        values, lengths = [], [0]
+        for row in rows.tolist():
+            number, local = divmod(row, self._per_shard)
+            tensors = self._shard(number).tensors
+            start, end = tensors[f"{self.spec.name}.offsets"][local : local + 2].tolist()
+            values.append(tensors[f"{self.spec.name}.values"][start:end])
+            lengths.append(end - start)
+        joined = torch.cat(values) if values else torch.empty((0, *self.spec.shape[1:]), dtype=self.dtype)
+        return Ragged(joined, torch.tensor(lengths, dtype=torch.int64).cumsum(0))
+
+
+class CacheTargets:
+    """A split's signals as training asks for them (`core.contracts.Targets`)."""
+
+    def __init__(self, arrays: Mapping[str, SignalArray]) -> None:
+        self._arrays = arrays
+        self.specs: Mapping[str, SignalSpec] = {name: array.spec for name, array in arrays.items()}
+
+    def gather(self, signal: str, rows: np.ndarray, views: np.ndarray | None = None) -> Tensor:
+        """[len(rows), ...] in the stored dtype. A cache with views needs `views`, one without takes no notice."""
+        if signal not in self._arrays:
+            raise UserError(f"the cache has no signal {signal!r}{nearest(signal, self._arrays)}")
+        return self._arrays[signal].gather(rows, views)
+
+
+class Cache:
+    """A finished cache, one split of it at a time.
+
+    `cache["image_cls"][rows]` gathers from `cache.split`; `cache.of_split("val")` is the same cache at another split.
+    """
+
+    def __init__(self, artifact: Artifact, split: str | None = None) -> None:
+        self.artifact, self.path = artifact, artifact.path
+        self.index = Index.from_json(paths.read_json(artifact.path / "index.json"))
+        self.splits = tuple(self.index.rows)
+        self.split = split if split is not None else ("train" if "train" in self.splits else self.splits[0])
+        if self.split not in self.splits:
+            raise UserError(f"{artifact.label} has no split {self.split!r}{nearest(self.split, self.splits)}")
+        self.n_views, self.seed, self.view_spec = self.index.n_views, self.index.seed, self.index.view_spec
+        opened: dict[str, MappedShard] = {}
+        self.signals: Mapping[str, SignalArray] = {
+            name: SignalArray(spec, self.index, self.split, self.path, self._reasons(spec.table), opened)
+            for name, spec in self.index.signals.items()
+            if spec.table in self.index.rows[self.split]
+        }
+
+    def __getitem__(self, signal: str) -> SignalArray:
+        if signal not in self.signals:
+            raise UserError(f"{self.artifact.label} has no signal {signal!r}{nearest(signal, self.signals)}")
+        return self.signals[signal]
+
+    def of_split(self, split: str) -> Cache:
+        return self if split == self.split else Cache(self.artifact, split)
+
+    def targets(self, split: str) -> CacheTargets:
+        """The signals of a split for training."""
+        return CacheTargets(self.of_split(split).signals)
+
+    def rejected(self, table: str) -> np.ndarray:
+        """Rows of the split's table that hold no signal, int64, in order."""
+        return np.array(sorted(self._reasons(table)), dtype=np.int64)
+
+    def _reasons(self, table: str) -> dict[int, str]:
+        manifest: Mapping[str, Any] = self.artifact.manifest or {}
+        return {
+            int(entry["row"]): str(entry.get("reason", "rejected"))
+            for entry in manifest.get("rejected", [])
+            if entry["split"] == self.split and entry["table"] == table
+        }
+
+
+def open_cache(path_or_name: str | Path, split: str | None = None, root: Path | None = None) -> Cache:
+    """A finished, undamaged cache by name or path; Refused otherwise, naming the file.
+
+    split: "train" where there is one, else the first. root: of all artifacts (default: MMKD_ROOT, else ./mmkd-work).
+    """
+    return Cache(artifacts.open_artifact(root or paths.default_root(), str(path_or_name), "cache"), split)
