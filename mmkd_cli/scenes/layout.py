@@ -49,11 +49,11 @@ def _anywhere(stream: Stream, radius: int) -> tuple[int, int]:
 
 
 def _touching(stream: Stream, shapes: list[str], radii: list[int]) -> list[Place] | None:
-    """The first object left of or above the second, their edges meeting."""
+    """The first object left of or above the second, their edges meeting; None where it would lie in a moon's hollow."""
     axis = stream.choice(("x", "y"))
     distance = contact_distance(shapes[0], radii[0], shapes[1], radii[1], axis)
     low, high = radii[0] + 1, UNITS - 1 - radii[1] - distance
-    if low > high:
+    if low > high or 5 * distance < 3 * (radii[0] + radii[1]):
         return None
     along = stream.between(low, high)
     across = stream.between(max(radii[:2]) + 1, UNITS - 1 - max(radii[:2]))

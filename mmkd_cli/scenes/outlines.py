@@ -25,7 +25,7 @@ def _heart() -> np.ndarray:
 
 def _star() -> np.ndarray:
     tips, dents = _arc(-90, 270, 6)[:5], _arc(-54, 306, 6, radius=0.46)[:5]
-    return np.stack([tips, dents], axis=1).reshape(10, 2) + (0.0, 0.08)
+    return np.stack([tips, dents], axis=1).reshape(10, 2) + np.array([0.0, 0.08])
 
 
 def _cross() -> np.ndarray:
@@ -43,7 +43,7 @@ _OUTLINES: dict[str, np.ndarray] = {
     "diamond": np.array([(0.0, -1.0), (1.0, 0.0), (0.0, 1.0), (-1.0, 0.0)]),
     "cross": _cross(),
     "heart": _heart(),
-    "moon": np.concatenate([_arc(58, 302, 40), _arc(-81, -279, 30, radius=0.86, cx=0.4)]) + (0.2, 0.0),
+    "moon": np.concatenate([_arc(58, 302, 40, cx=0.2), _arc(-81, -279, 30, radius=0.86, cx=0.6)]),
 }
 assert tuple(_OUTLINES) == SHAPES
 
@@ -99,6 +99,7 @@ def contact_distance(first: str, first_radius: int, second: str, second_radius: 
     second_lines, second_reach = _reach(second, back)
     first_reach = first_reach * first_radius
     at = lines * first_radius
+    # Lines on which the second shape has nothing count as far behind its centre, and drop out of `met`.
     facing = np.interp(at, second_lines * second_radius, np.nan_to_num(second_reach, neginf=-9.0) * second_radius)
     met = (np.abs(at) <= second_radius) & np.isfinite(first_reach) & (facing > -2.0 * second_radius)
-    return int(np.floor((first_reach + facing)[met].max()))
+    return int(np.floor((first_reach + facing)[met].max() + 1e-9))

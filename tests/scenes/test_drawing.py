@@ -58,7 +58,9 @@ def test_every_object_is_one_patch_at_its_place_and_nothing_else_is_drawn(row: S
 @pytest.mark.parametrize("shape", scenes.SHAPES)
 def test_a_shape_is_most_like_its_own_formula(shape: str, size: str) -> None:
     radius = VOCABULARY["sizes"][size]["radius"]
-    row = Scene(0, "train", 0, (SceneObject(shape, "red", size, "solid", 30, 32, radius),), Ground("white", "plain"), ())
+    row = Scene(
+        0, "train", 0, (SceneObject(shape, "red", size, "solid", 30, 32, radius),), Ground("white", "plain"), ()
+    )
     drawn = (scenes.draw(row, SIDE)[:, :, 1] < 140).astype(bool)
     y, x = np.mgrid[0:SIDE, 0:SIDE]
     x, y = (x + 0.5) / SCALE - 30, (y + 0.5) / SCALE - 32

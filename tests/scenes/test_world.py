@@ -15,13 +15,12 @@ from mmkd_cli import scenes
 from mmkd_cli.scenes import Scene
 from mmkd_cli.scenes.stream import Stream
 
-PINNED_DESCRIPTIONS = "?"
-PINNED_CAPTIONS = "?"
-PINNED_PIXELS = "?"
+PINNED_DESCRIPTIONS = "7c12bab27998eac66d93a70f52015c89658fbb2eeccd9823054c3380a7af5f37"
+PINNED_CAPTIONS = "550ee185cedc212715457d985410230208b5a14238ac03ebc603a6efdf8164ed"
+PINNED_PIXELS = "cc5a25b1e32c0d6357744e3d40e05e21ef57fe07f2654bc8ec3a36e4d7b6a6d0"
 
 HASH_PROGRAM = """
-import hashlib, json
-from dataclasses import asdict
+import hashlib
 from mmkd_cli import scenes
 rows = [scenes.scene(11, index, split) for split in reversed(scenes.SPLITS) for index in reversed(range(40))][::-1]
 print(hashlib.sha256(b"".join(scenes.draw(row).tobytes() for row in rows)).hexdigest())
@@ -124,5 +123,9 @@ def test_objects_stand_by_prominence_and_labels_name_the_first() -> None:
         order = [(-item.radius, item.x, item.y) for item in row.objects]
         assert order == sorted(order)
         first = row.objects[0]
-        for by, name in (("shape", first.shape), ("colour", first.colour), ("colour-shape", f"{first.colour} {first.shape}")):
+        for by, name in (
+            ("shape", first.shape),
+            ("colour", first.colour),
+            ("colour-shape", f"{first.colour} {first.shape}"),
+        ):
             assert scenes.CLASS_NAMES[by][scenes.class_label(row, by)] == name

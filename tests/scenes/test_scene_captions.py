@@ -29,9 +29,7 @@ OPENING = "(?:there is |a picture of |we see )?"
 NOUN = f"(?:an? )({noun_pattern('')})"
 RELATED = f"an? {noun_pattern('1')} {either(RELATIONS, 'relation')} an? {noun_pattern('2')}"
 PLACED = f"an? {noun_pattern('')} {either(PLACES, 'place')}"
-GROUND = (
-    f"a {either(TEXTURES, 'texture')} {either(GROUND_COLOURS, 'ground')} (?:{'|'.join(VOCABULARY['grounds'])})"
-)
+GROUND = f"a {either(TEXTURES, 'texture')} {either(GROUND_COLOURS, 'ground')} (?:{'|'.join(VOCABULARY['grounds'])})"
 NUMBER = "(?P<number>one|two|three|four)"
 NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4}
 
@@ -70,7 +68,10 @@ def assert_related_or_placed(row: Scene, text: str) -> None:
     if match := re.fullmatch(RELATED, text):
         name = RELATIONS[match["relation"]]
         first, second = noun(match, "1"), noun(match, "2")
-        assert any(fits(a, first) and fits(b, second) and holds(a, name, b) for a, b in permutations(row.objects, 2)), (text, row)
+        assert any(fits(a, first) and fits(b, second) and holds(a, name, b) for a, b in permutations(row.objects, 2)), (
+            text,
+            row,
+        )
     else:
         assert_placed(row, text)
 
@@ -143,7 +144,9 @@ def test_places_are_true() -> None:
 def test_grounds_and_what_lies_on_them_are_true() -> None:
     for row in ROWS:
         text = scenes.captions(row)[4]
-        match = re.fullmatch(f"on {GROUND}, (?P<related>.*)", text) or re.fullmatch(f"(?P<related>.*) on {GROUND}", text)
+        match = re.fullmatch(f"on {GROUND}, (?P<related>.*)", text) or re.fullmatch(
+            f"(?P<related>.*) on {GROUND}", text
+        )
         assert match, text
         assert_ground(row, match)
         assert_related_or_placed(row, match["related"])
