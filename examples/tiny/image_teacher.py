@@ -115,7 +115,7 @@ def train(seed: int, steps: int, batch_size: int, peak_lr: float) -> tuple[nn.Mo
 @torch.no_grad()
 def features(model: nn.Module, seed: int, split: str, count: int) -> tuple[Tensor, Tensor, list[Scene]]:
     """Pooled features [count, d], descriptions [count, bits] and scenes of the first rows of a split."""
-    parts = [batch(seed, split, start, 250) for start in range(0, count, 250)]
+    parts = [batch(seed, split, start, min(250, count - start)) for start in range(0, count, 250)]
     pooled = torch.cat([model(pictures) for pictures, _, _ in parts])
     return pooled, torch.cat([targets for _, targets, _ in parts]), [scene for _, _, rows in parts for scene in rows]
 
@@ -198,7 +198,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--peak-lr", type=float, default=2.5e-3)
-    parser.add_argument("--probe-rows", type=int, default=4000)
+    parser.add_argument("--probe-rows", type=int, default=4000, help="training scenes of the linear probes")
+    parser.add_argument("--val-rows", type=int, default=2000, help="scenes they are measured on, a split")
     arguments = parser.parse_args()
 
     torch.set_num_threads(1)
@@ -213,12 +214,12 @@ def main() -> None:
     train_labels = first_object_labels(train_rows)
     report: dict[str, dict[str, float]] = {}
     for name, split, keep in (("val", "val", "seen"), ("test, held-out combinations", "test", "held_out")):
-        x, targets, rows = features(model, 0, split, 2000)
+        x, targets, rows = features(model, 0, split, arguments.val_rows)
         kept = torch.tensor([row.combination == keep for row in rows])
         x, targets = x[kept], targets[kept]
         labels = first_object_labels([row for row in rows if row.combination == keep])
         report[name] = {key: linear_probe(train_x, train_labels[key], x, labels[key]) for key in labels}
-        report[name]["description R@1 of 1,000"] = description_recall(head, x[:1000], targets[:1000])
+        report[name]["description R@1 of up to 1,000"] = description_recall(head, x[:1000], targets[:1000])
     print(json.dumps({"minutes": round(minutes, 1), **report}, indent=2))
 
 

@@ -25,7 +25,8 @@ def _heart() -> np.ndarray:
 
 def _star() -> np.ndarray:
     tips, dents = _arc(-90, 270, 6)[:5], _arc(-54, 306, 6, radius=0.46)[:5]
-    return np.stack([tips, dents], axis=1).reshape(10, 2) + np.array([0.0, 0.08])
+    corners: np.ndarray = np.stack([tips, dents], axis=1).reshape(10, 2) + np.array([0.0, 0.08])
+    return corners
 
 
 def _cross() -> np.ndarray:
