@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmkd_cli.metrics.retrieval import TEXT_BLOCK_ROWS, checked_embeddings, even_blocks
+from mmkd_cli.metrics.retrieval import TEXT_BLOCK_ROWS, checked_embeddings, dot_products, even_blocks
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class CosineAlignment:
 def cosine_alignment(images: Tensor, texts: Tensor, text_image: Tensor, *, bins: int = 100) -> CosineAlignment:
     """images [n, d], texts [m, d] (normalised here), text_image [m] as in `retrieval_ranks` -> both summaries.
 
-    Memory is one block of n x 1024 scores. Sums are float64.
+    Memory is one block of n x 512 scores. Sums are float64.
     """
     images, texts, text_image = checked_embeddings(images, texts, text_image)
     images, texts = F.normalize(images, dim=1), F.normalize(texts, dim=1)
     total, positive = (torch.zeros(3 + bins, dtype=torch.float64) for _ in range(2))
     for rows in even_blocks(len(texts), TEXT_BLOCK_ROWS):
-        cosines = (texts[rows] @ images.T).clamp_(-1, 1)  # rounding must not push a pair out of the bins
+        cosines = dot_products(texts[rows], images).clamp_(-1, 1)  # rounding must not push a pair out of the bins
         owner = text_image[rows]
         paired = torch.nonzero(owner >= 0).squeeze(1)
         total += _moments(cosines, bins)

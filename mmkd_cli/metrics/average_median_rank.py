@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmkd_cli.metrics.retrieval import checked_embeddings
+from mmkd_cli.metrics.retrieval import checked_embeddings, dot_products
 from mmkd_cli.metrics.retrieval_scores import median_rank
 
 FOLD_IMAGES = 1000
@@ -67,7 +67,7 @@ def _fold_medians(images: Tensor, texts: Tensor, by_image: Tensor, first: Tensor
     slots = min(CAPTION_SLOTS, captions)
     image_to_text = text_to_image = 0.0
     for slot in range(slots):
-        scores = images @ texts[by_image[first + slot]].T
+        scores = dot_products(images, texts[by_image[first + slot]])
         own = scores.diagonal()
         # The own pair scores as high as itself, which is the 1 that ranks start from.
         image_to_text += median_rank((scores >= own[:, None]).sum(dim=1))

@@ -17,7 +17,7 @@ from mmkd_cli.core.errors import UserError
 
 RECALL_KS = (1, 5, 10)
 IMAGE_BLOCK_ROWS = 256
-TEXT_BLOCK_ROWS = 1024
+TEXT_BLOCK_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -46,28 +46,28 @@ def retrieval_ranks(
 
     Pass L2-normalised rows for cosine. Scores are float64 if an input is, else float32. Each score is computed once:
     with the texts sorted by picture, all own pairs lie on a staircase of tiles, which is computed first and kept
-    (4 (n text_block + m image_block) bytes in float32); own scores are read from it, and the same tiles are counted
+    (about 4 (n text_block + m image_block) bytes); own scores are read from it, and the same tiles are counted
     later, so that an own score and its rivals never come from two computations that differ in the last bits.
     Raises UserError where rows, widths or picture numbers do not fit or a value is not finite.
     """
     images, texts, text_image = checked_embeddings(images, texts, text_image)
     n, m = len(images), len(texts)
-    order = torch.argsort(text_image, stable=True)
-    owner = text_image[order]
+    owner, order = text_image.sort(stable=True)
+    if not torch.equal(owner, text_image):
+        texts = texts[order]
     own_score = images.new_full((m,), torch.inf)  # of a text without picture: nothing scores as high, the count stays 0
     best_own = images.new_full((n,), -torch.inf)
     image_blocks, text_blocks = even_blocks(n, image_block), even_blocks(m, text_block)
 
     staircase: dict[tuple[int, int], Tensor] = {}
     for column, text_rows in enumerate(text_blocks):
-        block_texts = texts[order[text_rows]].T
-        block_owner = owner[text_rows]
+        owners = owner[text_rows]
         for row, image_rows in enumerate(image_blocks):
-            own_text = torch.nonzero((block_owner >= image_rows.start) & (block_owner < image_rows.stop)).squeeze(1)
+            own_text = torch.nonzero((owners >= image_rows.start) & (owners < image_rows.stop)).squeeze(1)
             if len(own_text) == 0:
                 continue
-            tile = images[image_rows] @ block_texts
-            own_image = block_owner[own_text]
+            own_image = owners[own_text]
+            tile = dot_products(images[image_rows], texts[text_rows])
             scores = tile[own_image - image_rows.start, own_text]
             own_score[text_rows.start + own_text] = scores
             best_own.scatter_reduce_(0, own_image, scores, "amax")
@@ -76,12 +76,18 @@ def retrieval_ranks(
     best_own[best_own == -torch.inf] = torch.inf
 
     image_rivals, text_rivals = torch.zeros_like(best_own, dtype=torch.long), torch.zeros_like(order)
+    # Fresh memory for every tile would cost as much in page faults as its comparisons do.
+    fresh_scores, comparisons = images.new_empty(2, image_block * text_block)
     for column, text_rows in enumerate(text_blocks):
-        block_texts = texts[order[text_rows]].T
         for row, image_rows in enumerate(image_blocks):
-            tile = staircase[row, column] if (row, column) in staircase else images[image_rows] @ block_texts
+            shape = (image_rows.stop - image_rows.start, text_rows.stop - text_rows.start)
+            if (row, column) in staircase:
+                tile = staircase[row, column]
+            else:
+                tile = fresh_scores[: shape[0] * shape[1]].view(shape)
+                dot_products(images[image_rows], texts[text_rows], out=tile)
             # Comparisons written as floats sum several times faster than bools; a tile's counts are exact in them.
-            at_least = torch.empty_like(tile)
+            at_least = comparisons[: shape[0] * shape[1]].view(shape)
             text_rivals[text_rows] += torch.ge(tile, own_score[text_rows], out=at_least).sum(dim=0).long()
             image_rivals[image_rows] += torch.ge(tile, best_own[image_rows, None], out=at_least).sum(dim=1).long()
 
@@ -89,6 +95,12 @@ def retrieval_ranks(
     text_ranks = torch.empty_like(order)
     text_ranks[order] = (text_rivals + 1) * (owner >= 0)
     return RetrievalRanks(image_to_text=image_ranks, text_to_image=text_ranks)
+
+
+def dot_products(images: Tensor, texts: Tensor, out: Tensor | None = None) -> Tensor:
+    """images [n, d], texts [m, d] -> scores [n, m] in their own precision, whatever autocast surrounds the call."""
+    with torch.autocast(images.device.type, enabled=False):
+        return torch.mm(images, texts.T, out=out)
 
 
 def checked_embeddings(images: Tensor, texts: Tensor, text_image: Tensor) -> tuple[Tensor, Tensor, Tensor]:

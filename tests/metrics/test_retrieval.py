@@ -65,6 +65,16 @@ def test_random_ranks_equal_scalar_loops(dtype: torch.dtype) -> None:
     assert (ranks.image_to_text.tolist(), ranks.text_to_image.tolist()) == expected
 
 
+def test_ranks_under_autocast_are_those_of_full_precision() -> None:
+    torch.manual_seed(4)
+    images, texts, text_image = torch.randn(70, 64), torch.randn(200, 64), torch.randint(0, 70, (200,))
+    plain = retrieval_ranks(images, texts, text_image, image_block=20, text_block=30)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        lowered = retrieval_ranks(images, texts, text_image, image_block=20, text_block=30)
+    assert torch.equal(plain.image_to_text, lowered.image_to_text)
+    assert torch.equal(plain.text_to_image, lowered.text_to_image)
+
+
 @pytest.mark.parametrize("width", [37, 512])
 def test_equal_rows_tie_wherever_they_stand(width: int) -> None:
     """A collapsed model: every candidate scores the same, so every rank is the last, block edges included."""
