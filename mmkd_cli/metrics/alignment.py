@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmkd_cli.metrics.retrieval import TEXT_BLOCK_ROWS, checked_embeddings, dot_products, even_blocks
+from mmkd_cli.metrics.retrieval import IMAGE_BLOCK_ROWS, TEXT_BLOCK_ROWS, checked_embeddings, dot_products, even_blocks
 
 
 @dataclass(frozen=True)
@@ -33,24 +33,27 @@ class CosineAlignment:
 def cosine_alignment(images: Tensor, texts: Tensor, text_image: Tensor, *, bins: int = 100) -> CosineAlignment:
     """images [n, d], texts [m, d] (normalised here), text_image [m] as in `retrieval_ranks` -> both summaries.
 
-    Memory is one block of n x 512 scores. Sums are float64.
+    Memory is one tile of scores. Sums are float64.
     """
     images, texts, text_image = checked_embeddings(images, texts, text_image)
     images, texts = F.normalize(images, dim=1), F.normalize(texts, dim=1)
     total, positive = (torch.zeros(3 + bins, dtype=torch.float64) for _ in range(2))
-    for rows in even_blocks(len(texts), TEXT_BLOCK_ROWS):
-        cosines = dot_products(texts[rows], images).clamp_(-1, 1)  # rounding must not push a pair out of the bins
-        owner = text_image[rows]
-        paired = torch.nonzero(owner >= 0).squeeze(1)
-        total += _moments(cosines, bins)
-        positive += _moments(cosines[paired, owner[paired]], bins)
+    for text_rows in even_blocks(len(texts), TEXT_BLOCK_ROWS):
+        owners = text_image[text_rows]
+        for image_rows in even_blocks(len(images), IMAGE_BLOCK_ROWS):
+            cosines = dot_products(images[image_rows], texts[text_rows]).clamp_(-1, 1)  # rounding leaves no bin behind
+            own_text = torch.nonzero((owners >= image_rows.start) & (owners < image_rows.stop)).squeeze(1)
+            total += _moments(cosines, bins)
+            positive += _moments(cosines[owners[own_text] - image_rows.start, own_text], bins)
     negative = _summary(total - positive) if int(total[0]) > int(positive[0]) else None
     return CosineAlignment(_summary(positive), negative)
 
 
 def _moments(cosines: Tensor, bins: int) -> Tensor:
     """[count, sum, sum of squares, histogram ...] as float64 on the CPU."""
-    sums = torch.stack([cosines.sum(dtype=torch.float64), cosines.double().square().sum()]).cpu()
+    sums = torch.stack(
+        [cosines.sum(dtype=torch.float64), torch.linalg.vector_norm(cosines, dtype=torch.float64).square()]
+    ).cpu()
     counts = torch.histc(cosines, bins, -1, 1).double().cpu()
     return torch.cat([torch.tensor([float(cosines.numel())], dtype=torch.float64), sums, counts])
 

@@ -12,6 +12,7 @@ from mmkd_cli.metrics.alignment import cosine_alignment
 
 def test_summaries_equal_numpy_over_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alignment, "TEXT_BLOCK_ROWS", 13)
+    monkeypatch.setattr(alignment, "IMAGE_BLOCK_ROWS", 7)
     torch.manual_seed(0)
     images, texts = torch.randn(40, 6, dtype=torch.float64), torch.randn(90, 6, dtype=torch.float64)
     text_image = torch.randint(-1, 40, (90,))
