@@ -1,0 +1,1 @@
+"""Prepared data: official formats in, Arrow tables on disk, pictures and batches out."""

@@ -1,0 +1,152 @@
+"""Rows of a prepared table to a model's input, ahead of the model and in order.
+
+Pictures are decoded and transformed in worker processes (or on one background thread), texts are tokenised; a batch is
+ready when the model asks for it. Tables are read by memory map, only the rows of a batch are copied.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from mmkd_cli.core.contracts import Batch, PictureTransform, Tokenize, View
+from mmkd_cli.data.pictures import decode
+
+if TYPE_CHECKING:
+    import datasets
+
+Rows = np.ndarray | tuple[np.ndarray, np.ndarray]
+"""Table rows, int64 [B]; or these with a view number for each, int64 [B]."""
+
+ViewOf = Callable[[int, int], View]
+"""(row, view) -> the view's parameters. Picklable."""
+
+_AHEAD = 2
+"""Batches that are ready before they are asked for, for each worker."""
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Loads one batch. `source` is a table in Arrow format, so a read copies only what it returns."""
+
+    source: Any
+    kind: str
+    transform: PictureTransform | None
+    tokenize: Tokenize | None
+    views: ViewOf | None
+
+    def __getitem__(self, asked: Rows) -> Batch:
+        import torch
+
+        rows, views = asked if isinstance(asked, tuple) else (asked, None)
+        rows = np.asarray(rows, dtype=np.int64)
+        found = self.source[rows.tolist()]
+        batch: Batch = {"row": torch.from_numpy(rows)}
+        if self.kind == "images":
+            batch["id"] = found.column("image_id").to_pylist()
+            batch["pixels"] = self._pixels(found.column("image"), rows, views)
+        else:
+            batch["id"] = found.column("text_id").to_pylist()
+            assert self.tokenize is not None
+            batch.update(self.tokenize(found.column("text").to_pylist()))
+        if views is not None:
+            batch["view"] = torch.from_numpy(np.asarray(views, dtype=np.int64))
+        return batch
+
+    def _pixels(self, column: Any, rows: np.ndarray, views: np.ndarray | None) -> Any:
+        """uint8 [B, 3, H, W]; a rejected row (null picture) is zeros."""
+        import torch
+
+        assert self.transform is not None
+        pixels = []
+        for place, picture in enumerate(column):
+            data = picture["bytes"].as_py() if picture.is_valid else None
+            if data is None:
+                pixels.append(torch.zeros_like(self.transform(Image.new("RGB", (8, 8)))))
+            elif views is None or self.views is None:
+                pixels.append(self.transform(decode(data)))
+            else:
+                pixels.append(self.transform(decode(data), self.views(int(rows[place]), int(views[place]))))
+        return torch.stack(pixels)
+
+
+def batches(
+    table: datasets.Dataset,
+    kind: str,
+    rows_per_batch: Iterable[Rows],
+    *,
+    transform: PictureTransform | None = None,
+    tokenize: Tokenize | None = None,
+    workers: int = 0,
+    views: ViewOf | None = None,
+) -> Iterator[Batch]:
+    """Batches in the order of `rows_per_batch`: "row" int64 [B], "id" list[str], and by the table's kind
+
+    `images`: "pixels" uint8 [B, 3, H, W] through `transform`; texts (any other): what `tokenize` gives. Where rows
+    come with view numbers, `views` says what a view is, and "view" int64 [B] is in the batch. `rows_per_batch` is asked
+    a few batches ahead. workers: processes; 0 is one background thread.
+    """
+    reader = _Reader(table.with_format("arrow"), kind, transform, tokenize, views)
+    if workers == 0 or kind != "images":
+        yield from _by_thread(reader, rows_per_batch)
+        return
+    from torch.utils.data import DataLoader
+
+    loader: Any = DataLoader(
+        reader,  # type: ignore[arg-type]
+        sampler=rows_per_batch,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=_AHEAD,
+        collate_fn=_as_it_is,
+    )
+    yield from loader
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _by_thread(reader: _Reader, rows_per_batch: Iterable[Rows]) -> Iterator[Batch]:
+    """Load ahead on one thread; an error there is raised here, and leaving early ends it.
+
+    `rows_per_batch` is iterated here, by the caller's own thread: it may claim locks or read what is not thread-safe.
+    """
+    asked: queue.SimpleQueue[Rows | None] = queue.SimpleQueue()
+    ready: queue.SimpleQueue[Batch | BaseException] = queue.SimpleQueue()
+
+    def work() -> None:
+        while (rows := asked.get()) is not None:
+            try:
+                ready.put(reader[rows])
+            except BaseException as error:  # handed to the caller, who raises it
+                ready.put(error)
+
+    thread = threading.Thread(target=work, name="mmkd-batches", daemon=True)
+    thread.start()
+    waiting = 0
+    source = iter(rows_per_batch)
+    try:
+        while True:
+            while waiting < _AHEAD and (rows := next(source, None)) is not None:
+                asked.put(rows)
+                waiting += 1
+            if not waiting:
+                return
+            found = ready.get()
+            waiting -= 1
+            if isinstance(found, BaseException):
+                raise found
+            if (rows := next(source, None)) is not None:  # keep the thread busy while the caller computes
+                asked.put(rows)
+                waiting += 1
+            yield found
+    finally:
+        asked.put(None)
+        thread.join()
