@@ -78,7 +78,7 @@ class SignalSpec:
     """What a teacher says about each row of a table.
 
     shape: of one row's value; () for a number a row. ragged: the first axis varies by row (shape[0]: its bound, or 0).
-    dtype: the kind that is stored when none is asked for.
+    dtype: the kind that is stored when none is asked for. default: stored when no signals are named.
     """
 
     name: str
@@ -86,6 +86,7 @@ class SignalSpec:
     shape: tuple[int, ...]
     ragged: bool = False
     dtype: str = "bfloat16"
+    default: bool = True
 
 
 @runtime_checkable

@@ -54,3 +54,19 @@ def parse_data(text: str) -> DataReference:
     if not data or value <= 0:
         raise UserError(f"--data {text!r} is not NAME[:CACHE][@WEIGHT] with a positive weight")
     return DataReference(data, cache or None, value)
+
+
+def teacher_table(text: str) -> dict[str, str]:
+    """What `--teacher` names, as the keys of the config's teacher table: a registered name, or a library's model."""
+    library, arch, weights = parse_model(text)
+    if library == "":
+        return {"name": arch}
+    if library == "timm":
+        table = {"name": "timm", "arch": arch}
+    elif library == "open_clip":
+        table = {"name": "clip", "arch": arch}
+    elif library == "hf":
+        table = {"name": "clip", "arch": "transformers", "weights": arch}
+    else:
+        table = {"name": "stable-diffusion", "weights": arch}
+    return {**table, "weights": weights} if weights else table

@@ -1,0 +1,1 @@
+"""Published architectures as plain modules, and readers of their authors' checkpoints."""

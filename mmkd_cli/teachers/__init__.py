@@ -1,0 +1,1 @@
+"""Frozen models and the signals they give: one `core.contracts.Teacher` a module."""
