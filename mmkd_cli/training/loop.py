@@ -1,0 +1,208 @@
+"""The training loop: `train(trainable, config, folder)` takes a run's folder from any checkpoint to the last step."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmkd_cli.core import console
+from mmkd_cli.core.contracts import Trainable
+from mmkd_cli.core.errors import Interrupted, UserError
+from mmkd_cli.training import checkpoints, distribution
+from mmkd_cli.training.config import TrainConfig
+from mmkd_cli.training.devices import compute_precision, deterministic
+from mmkd_cli.training.gradients import Gradients
+from mmkd_cli.training.interruption import StopSignal
+from mmkd_cli.training.loader import Share, shares
+from mmkd_cli.training.metrics_log import MetricsLog
+from mmkd_cli.training.optim import Schedule, build_optimizer
+from mmkd_cli.training.randomness import seed_all
+from mmkd_cli.training.sampler import Sampler
+from mmkd_cli.training.validation import Validation, evaluating
+
+Evaluate = Callable[[int], Mapping[str, float]]
+"""Called with the epochs done; its numbers go to evaluations.jsonl."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run did. steps: in all. seconds: of this call. skipped: steps left out. last: the last step's numbers."""
+
+    steps: int
+    rows: int
+    seconds: float
+    skipped: int
+    last: dict[str, float] = field(default_factory=dict)
+
+
+def total_steps(config: TrainConfig, sampler: Sampler) -> int:
+    """max_steps, or epochs times the steps of one."""
+    return config.max_steps or config.epochs * sampler.steps_per_epoch
+
+
+def train(
+    trainable: Trainable, config: TrainConfig, folder: Path, *, device: torch.device, mix: str = "concat",
+    workers: int = 0, evaluate: Evaluate | None = None,
+) -> Trained:  # fmt: skip
+    """Train to the last step, from the newest checkpoint in `folder`. Writes metrics.jsonl and checkpoints/.
+
+    Interrupted after SIGTERM, UserError where a loss is not finite. On a CPU the same call gives the same bits,
+    however often it was killed.
+    """
+    return _Run(trainable, config, folder, device, mix, workers, evaluate).run()
+
+
+class _Run:
+    def __init__(
+        self, trainable: Trainable, config: TrainConfig, folder: Path, device: torch.device, mix: str, workers: int,
+        evaluate: Evaluate | None,
+    ) -> None:  # fmt: skip
+        self.trainable, self.config, self.folder, self.device = trainable, config, folder, device
+        self.workers, self.evaluate = workers, evaluate
+        self.main = distribution.rank() == 0
+        self.model = trainable.model.to(device)
+        if config.gradient_checkpointing:
+            _checkpoint_activations(self.model)
+        self.sampler = Sampler(trainable.feeds, config.batch_size, config.seed, mix, config.drop_last)
+        self.total = total_steps(config, self.sampler)
+        groups = trainable.parameter_groups(config.peak_lr, config.weight_decay)
+        self.optimizer = build_optimizer(self.model, groups, config)
+        self.parameters: list[Tensor] = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.schedule = Schedule(self.optimizer, config, self.total)
+        precision = compute_precision(config.precision, device)
+        self.gradients = Gradients(trainable, self.parameters, config, device, precision)
+        self.validate = Validation(trainable, config, device, precision, workers)
+        self.metrics = MetricsLog(folder / "metrics.jsonl", self.main, self.sampler, trainable.feeds)
+        self.skipped = 0
+
+    def run(self) -> Trained:
+        started, rows = time.monotonic(), 0
+        first = self._resume()
+        self.model.train()
+        steps = shares(
+            self.sampler, self.trainable.feeds, range(first, self.total), workers=self.workers,
+            rank=distribution.rank(), processes=distribution.processes(), pin=self.device.type == "cuda",
+        )  # fmt: skip
+        with (
+            deterministic(self.device),
+            StopSignal() as stop,
+            console.progress("training", self.total if self.main else 0, "steps", first) as meter,
+        ):
+            if first:
+                self._after_epoch(first)
+            for share in steps:
+                self._step(share)
+                rows += share.whole.size
+                done = share.whole.step + 1
+                flush = done % self.config.log_every == 0 or done == self.total
+                if flush:
+                    self.metrics.flush()
+                if self.main:
+                    meter.advance(1, self._note())
+                stopping = (flush or self.device.type == "cpu") and distribution.any_of(stop.asked, self.device)
+                self._at(done, stopping)
+                if stopping and done < self.total:
+                    steps.close()
+                    raise Interrupted(
+                        f"stopped after step {done} of {self.total}, checkpoint written: "
+                        "run the same command again to go on"
+                    )
+        return Trained(self.total, rows, time.monotonic() - started, self.skipped, self.metrics.last)
+
+    def _resume(self) -> int:
+        """Load the newest checkpoint; steps done before."""
+        place = self.folder / "checkpoints"
+        if self.main:
+            checkpoints.sweep(place)
+            trainable_count = sum(p.numel() for p in self.parameters)
+            checkpoints.require_room(place, self.model, trainable_count, self.config.checkpoints_kept)
+        distribution.wait()
+        record = checkpoints.restore(place, self.model, self.optimizer)
+        if record is not None and record.processes != distribution.processes():
+            console.warn(
+                f"the run began with {record.processes} processes and goes on with {distribution.processes()}: "
+                "its losses will differ in their last digits"
+            )
+        if self.main:
+            checkpoints.cut(self.folder / "metrics.jsonl", record.metrics_bytes if record else 0)
+        distribution.wait()
+        self.skipped = record.skipped if record else 0
+        return record.step if record else 0
+
+    def _step(self, share: Share) -> None:
+        batch = share.whole
+        lr = self.schedule.set(batch.step)
+        said = self.gradients(share)
+        checked = {"loss": self.gradients.weighted(said.losses), **said.losses}
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if self.config.clip_norm is not None or self.config.on_nan == "skip":
+            norm = nn.utils.get_total_norm(gradients)
+            checked["grad_norm"] = norm
+            if self.config.on_nan == "skip" and not bool(torch.stack([*checked.values()]).isfinite().all()):
+                self.skipped += 1
+                self.metrics.skipped(batch, lr)
+                self.optimizer.zero_grad(set_to_none=True)
+                return
+            if self.config.clip_norm is not None:
+                nn.utils.clip_grads_with_norm_(self.parameters, self.config.clip_norm, norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        seed_all(self.config.seed, "after", batch.step)
+        self.trainable.after_step(batch.step, said.gathered)
+        self.metrics.step(batch, lr, checked, said.report)
+
+    def _at(self, done: int, stopping: bool) -> None:
+        """What happens after some steps: validation, a checkpoint, the bench."""
+        epoch_ends = done % self.sampler.steps_per_epoch == 0 or done == self.total
+        every = self.config.validate_every
+        if self.config.validation and self.trainable.validation and (done % every == 0 if every else epoch_ends):
+            line = {"step": done, "epoch": (done - 1) // self.sampler.steps_per_epoch, **self.validate()}
+            self.metrics.add(line)
+            console.say(f"step {done}: " + ", ".join(f"{k} {v:.4g}" for k, v in line.items() if k.startswith("val/")))
+        if epoch_ends or stopping or done % self.config.checkpoint_every == 0:
+            self.metrics.flush()
+            if self.main:
+                record = checkpoints.Record(done, self.metrics.bytes(), self.skipped, distribution.processes())
+                place = self.folder / "checkpoints"
+                checkpoints.save(place, self.model, self.optimizer, record, self.config.checkpoints_kept)
+            distribution.wait()
+        if epoch_ends and not stopping:
+            self._after_epoch(done)
+
+    def _after_epoch(self, done: int) -> None:
+        """Run the bench at an epoch's end, unless an earlier start of this run already did."""
+        if self.evaluate is None or (done % self.sampler.steps_per_epoch and done != self.total):
+            return
+        if self.main:
+            path = self.folder / "evaluations.jsonl"
+            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            if not any(json.loads(line)["step"] == done for line in lines):
+                with evaluating(self.model):
+                    scores = dict(self.evaluate(-(-done // self.sampler.steps_per_epoch)))
+                line: dict[str, Any] = {"step": done, **scores}
+                with open(path, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(line, allow_nan=False) + "\n")
+                console.say(f"step {done}: " + ", ".join(f"{k} {v:.4g}" for k, v in scores.items()))
+        distribution.wait()
+
+    def _note(self) -> str:
+        return " ".join(f"{name} {value:.4g}" for name, value in list(self.metrics.last.items())[:4])
+
+
+def _checkpoint_activations(model: nn.Module) -> None:
+    """Switch on gradient checkpointing wherever a module of the model offers it (transformers, timm, open_clip)."""
+    found = False
+    for module in model.modules():
+        for switch in ("gradient_checkpointing_enable", "set_grad_checkpointing"):
+            if hasattr(module, switch):
+                getattr(module, switch)()
+                found = True
+    if not found:
+        raise UserError(f"{type(model).__name__} has no gradient checkpointing: set train.gradient_checkpointing=false")
