@@ -1,0 +1,24 @@
+"""Tables for the terminal, on stderr."""
+
+from __future__ import annotations
+
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from mmkd_cli.core import console
+from mmkd_cli.reports.blocks import Table
+from mmkd_cli.reports.page import shown
+
+
+def print_table(table: Table) -> None:
+    """Print a table of blocks.py, unless --quiet. A paper's rows are set in italics."""
+    if console.LEVEL.quiet:
+        return
+    drawn = RichTable(title=escape(table.caption) or None, title_justify="left")
+    for column, name in enumerate(table.columns):
+        numeric = any(isinstance(row[column], (int, float)) for row in table.rows)
+        drawn.add_column(escape(name), justify="right" if numeric else "left", overflow="fold")
+    for number, row in enumerate(table.rows):
+        style = "italic dim" if number in table.quoted else None
+        drawn.add_row(*(escape(shown(value)) for value in row), style=style)
+    console.stderr().print(drawn)
