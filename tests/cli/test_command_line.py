@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from golden import lines
 from typer.main import get_command
 
 from mmkd_cli.cli.app import app
+from tests.cli.golden import lines
 
 HEAVY = ("torch", "transformers", "open_clip", "diffusers", "datasets", "timm", "evaluate")
 
