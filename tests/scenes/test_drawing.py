@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from picture_reader import SCALE, SIDE, Blob, grow, read_blobs, silhouette
+from tests.scenes.picture_reader import SCALE, SIDE, Blob, grow, read_blobs, silhouette
 
 from mmkd_cli import scenes
 from mmkd_cli.scenes import Ground, Scene, SceneObject

@@ -7,7 +7,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from picture_reader import (
+from tests.scenes.picture_reader import (
     COLOURS,
     GROUND_COLOURS,
     PLACES,
