@@ -298,7 +298,11 @@ class TrainingData:
 # ------------------------------------------------------------------------------------------------ benches
 @dataclass
 class BenchInput:
-    """What a bench may score: a model on data, ready embeddings, or predictions. What is not given is None."""
+    """What a bench may score: a model on data, ready embeddings, or predictions. What is not given is None.
+
+    layer: the model's output to measure, None for its own default. precision: float32 or bfloat16, of the forward.
+    metrics_only: no intervals, items or page (a callback in training).
+    """
 
     model: DualEncoder | None = None
     data: Any = None
@@ -308,6 +312,9 @@ class BenchInput:
     predictions: Path | None = None
     annotations: Path | None = None
     images: Path | None = None
+    layer: str | None = None
+    precision: str = "float32"
+    metrics_only: bool = False
     device: str = "cpu"
     batch_size: int = 64
     workers: int = 0
