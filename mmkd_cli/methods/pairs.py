@@ -1,0 +1,126 @@
+"""Pairs of a text and its picture as training rows: token ids, the teacher's signal, and pixels where asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmkd_cli.core.contracts import Batch, PictureTransform, Position, Targets, Tokenize, TrainingData
+from mmkd_cli.core.errors import UserError
+from mmkd_cli.data.pictures import decode
+
+_STATISTICS_ROWS = 8192
+"""Signals that are held at once while their mean is taken."""
+
+
+@dataclass
+class PairFeed:
+    """Texts of one split with their pictures, a row each text (`core.contracts.Feed`).
+
+    text_rows, image_rows int64 [rows]: of the tables. texts, images: those in Arrow format; images is None where no
+    pixels are asked for. The picture is the view that the teacher saw: in epoch e the cache's view e mod N.
+    """
+
+    name: str
+    weight: float
+    text_rows: np.ndarray
+    image_rows: np.ndarray
+    texts: Any
+    tokenize: Tokenize
+    targets: Targets
+    signal: str
+    images: Any = None
+    transform: PictureTransform | None = None
+
+    @property
+    def rows(self) -> int:
+        return len(self.text_rows)
+
+    def load(self, rows: np.ndarray, at: Position) -> Batch:
+        """input_ids and attention_mask [B, L], image_row [B], the signal [B, ...], and "pixels" uint8 [B, 3, H, W]."""
+        image_rows = self.image_rows[rows]
+        views = np.full(len(rows), at.epoch % self.targets.n_views) if self.targets.n_views else None
+        texts = self.texts[self.text_rows[rows].tolist()].column("text").to_pylist()
+        batch: Batch = {
+            **self.tokenize(texts),
+            "image_row": torch.from_numpy(image_rows),
+            self.signal: self.targets.gather(self.signal, image_rows, views).float(),
+        }
+        if self.images is not None:
+            batch["pixels"] = self._pixels(image_rows, views)
+        return batch
+
+    def _pixels(self, image_rows: np.ndarray, views: np.ndarray | None) -> Tensor:
+        assert self.transform is not None
+        stored = self.images[image_rows.tolist()].column("image")
+        pixels = []
+        for place, picture in enumerate(stored):
+            view = None if views is None else self.targets.view_of(int(image_rows[place]), int(views[place]))
+            pixels.append(self.transform(decode(picture["bytes"].as_py()), view))
+        return torch.stack(pixels)
+
+
+def pair_feed(
+    data: TrainingData, split: str, signal: str, tokenize: Tokenize, transform: PictureTransform | None
+) -> PairFeed:
+    """The texts of a split that have a picture and, like it, were not rejected. transform: where pixels are wanted."""
+    tables = data.tables(split)
+    for table in ("texts", "images"):
+        if table not in tables:
+            raise UserError(f"data {data.name!r} has no table {table!r} in {split!r}: cls-regression needs pairs")
+    targets = data.targets(split)
+    if targets is None:
+        raise UserError(f"data {data.name!r} comes without a teacher: name a cache, or a teacher with --live")
+    texts: Any = tables["texts"]
+    image_rows = np.asarray(texts.with_format("numpy")["image_row"][:], dtype=np.int64)
+    usable = (image_rows >= 0) & ~np.isin(image_rows, data.rejected(split, "images"))
+    usable[data.rejected(split, "texts")] = False
+    text_rows = np.flatnonzero(usable)
+    images: Any = tables["images"] if transform is not None else None
+    return PairFeed(
+        name=data.name,
+        weight=data.weight,
+        text_rows=text_rows,
+        image_rows=image_rows[text_rows],
+        texts=texts.select_columns("text").with_format("arrow"),
+        tokenize=tokenize,
+        targets=targets,
+        signal=signal,
+        images=images.select_columns("image").with_format("arrow") if images is not None else None,
+        transform=transform,
+    )
+
+
+def captions(data: TrainingData, split: str) -> Iterator[str]:
+    """All texts of a split in their order."""
+    texts: Any = data.tables(split)["texts"]
+    for part in texts.select_columns("text").with_format("arrow").iter(10_000):
+        yield from part.column("text").to_pylist()
+
+
+def signal_statistics(feeds: list[PairFeed]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each dimension of the signal, over all pictures and views: [D], [D].
+
+    A dimension that never varies gets the deviation 1, so that dividing by it leaves it at 0.
+    """
+    count, total, squares = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    centre: Tensor | None = None
+    for feed in feeds:
+        rows = np.unique(feed.image_rows)
+        for first in range(0, len(rows), _STATISTICS_ROWS):
+            part = feed.targets.gather(feed.signal, rows[first : first + _STATISTICS_ROWS])
+            values = part.double().reshape(-1, part.shape[-1])
+            centre = values.mean(dim=0) if centre is None else centre  # near the mean: no digits are lost in squares
+            count += len(values)
+            total = total + (values - centre).sum(dim=0)
+            squares = squares + (values - centre).square().sum(dim=0)
+    assert centre is not None, "signals of no rows"
+    mean = total / count
+    std = (squares / count - mean.square()).clamp(min=0).sqrt()
+    std = torch.where(std > 1e-6, std, torch.ones_like(std))
+    return (mean + centre).float(), std.float()

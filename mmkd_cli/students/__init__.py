@@ -1,0 +1,1 @@
+"""Models that are trained, and whatever else embeds pictures and texts for the benches."""
