@@ -82,11 +82,11 @@ class Gradients:
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._lowered):
                 return self._trainable.forward(pieces[index])
 
-        held: dict[int, Outputs] = {0: forward(0)}
+        held = {0: forward(0)}
         if not held[0].gathered:
             gathered: dict[str, Tensor] = {}
             for index, (start, end) in enumerate(bounds):
-                parts = sums.add(held.pop(index, None) or forward(index), end - start)
+                parts = sums.add(held.pop(index) if index in held else forward(index), end - start)
                 self._backward([self.weighted(parts)] if parts else [])
         elif len(pieces) == 1 and distribution.processes() == 1:
             gathered = held[0].gathered
@@ -124,7 +124,7 @@ class Gradients:
         for name, value in joint.items():
             sums.losses[name] = value.detach() * float(distribution.rank() == 0)
         for index, (start, end) in enumerate(bounds):
-            output = held.pop(index, None) or forward(index)
+            output = held.pop(index) if index in held else forward(index)
             parts = sums.add(output, end - start)
             roots: list[Tensor] = [self.weighted(parts)] if parts else []
             gradients: list[Tensor | None] = [None] * len(roots)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from linear_student import ArrayFeed, LinearStudent
 
 from mmkd_cli.core.contracts import Outputs
 from mmkd_cli.training.config import TrainConfig
 from mmkd_cli.training.gradients import Gradients
 from mmkd_cli.training.loader import Share, load
 from mmkd_cli.training.sampler import Sampler
+from tests.training.linear_student import ArrayFeed, LinearStudent
 
 
 def gradients_of(student: LinearStudent, micro: int | None, size: int = 24) -> tuple[dict, dict, dict]:
@@ -84,12 +84,12 @@ def test_data_sets_that_differ_are_named() -> None:
             return loaded
 
     feeds = [ArrayFeed("a", 20), Narrow("b", 20)]
-    with pytest.raises(Exception, match="'image' has the shapes .* set mix=round_robin"):
+    with pytest.raises(Exception, match=r"'image' has the shapes .* set mix=round_robin"):
         load(Sampler(feeds, 16, 0).batch(0), feeds)
 
 
 def test_a_loss_that_counts_no_rows_must_say_its_count() -> None:
     student = LinearStudent(tokens=True)
     student.counts = lambda batch: {}  # type: ignore[method-assign]
-    with pytest.raises(ValueError, match="'token_loss' has shape .* for 24 rows"):
+    with pytest.raises(ValueError, match=r"'token_loss' has shape .* for 24 rows"):
         gradients_of(student, None)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from linear_student import ArrayFeed
 
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.training.sampler import Sampler, slice_of
+from tests.training.linear_student import ArrayFeed
 
 
 def rows_of_epoch(sampler: Sampler, epoch: int) -> dict[int, list[int]]:
@@ -80,7 +80,7 @@ def test_shares_of_processes_make_up_the_batch(processes: int) -> None:
 
 
 def test_too_few_rows_are_named() -> None:
-    with pytest.raises(UserError, match="train.batch_size 64 is more than the 20 training rows"):
+    with pytest.raises(UserError, match=r"train.batch_size 64 is more than the 20 training rows"):
         Sampler([ArrayFeed("a", 20)], 64, 0)
     with pytest.raises(UserError, match="'empty' has no training rows"):
         Sampler([ArrayFeed("empty", 0)], 64, 0)

@@ -1,0 +1,233 @@
+"""The loop as a whole: resumption, checkpoints, what is not finite, validation, schedules."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from mmkd_cli.core.errors import Interrupted, Refused, UserError
+from mmkd_cli.training.config import TrainConfig
+from mmkd_cli.training.loop import Trained, train
+from mmkd_cli.training.optim import Schedule, build_optimizer
+from tests.training.linear_student import ArrayFeed, LinearStudent
+
+CPU = torch.device("cpu")
+
+
+def config(**keys: Any) -> TrainConfig:
+    return TrainConfig(
+        **{"batch_size": 16, "epochs": 3, "peak_lr": 0.01, "checkpoint_every": 5, "log_every": 3, **keys}
+    )
+
+
+def student(**keys: Any) -> LinearStudent:
+    feeds = (ArrayFeed("a", 64), ArrayFeed("b", 48))
+    return LinearStudent(**{"feeds": feeds, "validation": (ArrayFeed("v", 30),), "dropout": 0.2, **keys})
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(trainable: LinearStudent) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in trainable.model.state_dict().items()}
+
+
+class Crash(Exception):
+    pass
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("micro", [None, 6])
+def test_resumed_training_ends_with_the_same_bits(tmp_path: Path, optimizer: str, micro: int | None) -> None:
+    settings = config(optimizer=optimizer, micro_batch_size=micro, clip_norm=1.0)
+    undisturbed = student()
+    done = train(undisturbed, settings, tmp_path / "whole", device=CPU)
+    assert isinstance(done, Trained)
+    assert done.steps == 21
+
+    for crash_at in (0, 3, 6, 11, 18):
+        broken = student()
+        update = broken.after_step
+
+        def crash(step: int, gathered: Any, crash_at: int = crash_at, update: Any = update) -> None:
+            if step == crash_at:
+                raise Crash
+            update(step, gathered)
+
+        broken.after_step = crash  # type: ignore[method-assign]
+        with pytest.raises(Crash):
+            train(broken, settings, tmp_path / "broken", device=CPU)
+    resumed = student()
+    train(resumed, settings, tmp_path / "broken", device=CPU)
+    assert (tmp_path / "broken/metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
+    for name, value in weights(undisturbed).items():
+        torch.testing.assert_close(weights(resumed)[name], value, rtol=0, atol=0)
+
+
+def test_a_finished_run_trains_no_further(tmp_path: Path) -> None:
+    train(student(), config(), tmp_path, device=CPU)
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    again = student()
+    again.after_step = lambda step, gathered: pytest.fail("a step was trained")  # type: ignore[method-assign]
+    train(again, config(), tmp_path, device=CPU)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_ways_of_working_change_no_number(tmp_path: Path) -> None:
+    train(student(), config(), tmp_path / "a", device=CPU)
+    other = config(log_every=1, checkpoint_every=1000, checkpoints_kept=1)
+    train(student(), other, tmp_path / "b", device=CPU, workers=1)
+    assert (tmp_path / "a/metrics.jsonl").read_bytes() == (tmp_path / "b/metrics.jsonl").read_bytes()
+    assert len(list((tmp_path / "a/checkpoints").glob("*.safetensors"))) == 2
+    assert len(list((tmp_path / "b/checkpoints").glob("*.safetensors"))) == 1
+
+
+def test_checkpoints_are_safetensors_and_json(tmp_path: Path) -> None:
+    trained = student()
+    train(trained, config(), tmp_path, device=CPU)
+    files = sorted((tmp_path / "checkpoints").iterdir())
+    assert [f.name for f in files] == [
+        "step-00000020.json", "step-00000020.safetensors", "step-00000021.json", "step-00000021.safetensors"
+    ]  # fmt: skip
+    with safe_open(files[-1], "pt") as checkpoint:
+        names = set(checkpoint.keys())
+    assert {"model.image.0.weight", "model.average", "optimizer.0.exp_avg", "optimizer.0.step"} <= names
+    assert not {"model.text.3.weight", "model.tied.weight"} <= names, "tied parameters are stored once"
+    record = json.loads(files[-2].read_text())
+    assert record["step"] == 21
+    assert record["metrics_bytes"] == (tmp_path / "metrics.jsonl").stat().st_size
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(student(), config(), tmp_path / "whole", device=CPU)
+    train(student(), config(), tmp_path / "hurt", device=CPU)
+    newest = tmp_path / "hurt/checkpoints/step-00000021.safetensors"
+    data = bytearray(newest.read_bytes())
+    data[-5] ^= 1
+    newest.write_bytes(data)
+    train(student(), config(), tmp_path / "hurt", device=CPU)
+    assert "step-00000021.safetensors is damaged" in capsys.readouterr().err
+    assert (tmp_path / "hurt/metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    train(student(), config(), tmp_path, device=CPU)
+    other = student()
+    other.model.more = torch.nn.Linear(2, 2)
+    with pytest.raises(Refused, match=r"differ in 2 tensors, first more.bias"):
+        train(other, config(), tmp_path, device=CPU)
+
+
+def test_nan_stops_with_step_part_and_rows(tmp_path: Path) -> None:
+    feeds = (ArrayFeed("sick", 64, nan_row=13),)
+    with pytest.raises(UserError) as error:
+        train(student(feeds=feeds, contrastive=False), config(), tmp_path, device=CPU)
+    message = str(error.value)
+    assert "_loss is nan" in message
+    assert "'sick' rows " in message
+    assert "(16 in all)" in message
+    assert "--on-nan skip" in message
+    step = int(message.split()[1].rstrip(":"))
+    assert [line["step"] for line in lines(tmp_path)] == list(range(1, step))
+    assert not list((tmp_path / "checkpoints").glob(f"step-{step:08d}*"))
+
+
+def test_nan_can_be_skipped_and_is_counted(tmp_path: Path) -> None:
+    feeds = (ArrayFeed("sick", 64, nan_row=13),)
+    trained = student(feeds=feeds)
+    done = train(trained, config(on_nan="skip"), tmp_path, device=CPU)
+    steps = [line for line in lines(tmp_path) if "loss" in line or "skipped" in line]
+    assert done.skipped == 3, "the row comes once in each of three epochs"
+    assert sum("skipped" in line for line in steps) == 3
+    assert [line["step"] for line in steps] == list(range(1, 13))
+    assert all(value.isfinite().all() for value in weights(trained).values())
+
+
+def test_sigterm_finishes_the_step_and_writes_a_checkpoint(tmp_path: Path) -> None:
+    stopped = student()
+    update = stopped.after_step
+
+    def terminate(step: int, gathered: Any) -> None:
+        update(step, gathered)
+        if step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    stopped.after_step = terminate  # type: ignore[method-assign]
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match="stopped after step 7 of 21"):
+        train(stopped, config(), tmp_path / "stopped", device=CPU)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert (tmp_path / "stopped/checkpoints/step-00000007.json").exists()
+    train(student(), config(), tmp_path / "stopped", device=CPU)
+    train(student(), config(), tmp_path / "whole", device=CPU)
+    assert (tmp_path / "stopped/metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
+
+
+def test_validation_is_the_mean_over_all_rows(tmp_path: Path) -> None:
+    trained = student(contrastive=False)
+    train(trained, config(max_steps=4), tmp_path / "a", device=CPU)
+    said = next(line for line in lines(tmp_path / "a") if "val/loss" in line)
+    feed = trained.validation[0]
+    with torch.no_grad():
+        trained.model.eval()
+        import numpy as np
+
+        from mmkd_cli.core.contracts import Position
+
+        out = trained.forward(feed.load(np.arange(30), Position(0, 0, 0)))
+    for name, values in out.row_losses.items():
+        assert said[f"val/{name}"] == pytest.approx(float(values.mean()), rel=1e-6)
+    assert said["val/loss"] == pytest.approx(sum(float(v.mean()) for v in out.row_losses.values()), rel=1e-6)
+    train(student(), config(max_steps=7, validate_every=2), tmp_path / "b", device=CPU)
+    assert [line["step"] for line in lines(tmp_path / "b") if "val/loss" in line] == [2, 4, 6]
+
+
+def test_the_bench_runs_after_each_epoch_and_only_once(tmp_path: Path) -> None:
+    epochs: list[int] = []
+
+    def bench(epoch: int) -> dict[str, float]:
+        epochs.append(epoch)
+        if len(epochs) == 2:
+            raise Crash
+        return {"recall": float(epoch)}
+
+    with pytest.raises(Crash):
+        train(student(), config(), tmp_path, device=CPU, evaluate=bench)
+    train(student(), config(), tmp_path, device=CPU, evaluate=bench)
+    assert epochs == [1, 2, 2, 3]
+    said = [json.loads(line) for line in (tmp_path / "evaluations.jsonl").read_text().splitlines()]
+    assert said == [{"step": 7 * e, "recall": float(e)} for e in (1, 2, 3)]
+
+
+def test_each_parameter_must_be_in_one_group() -> None:
+    trained = student()
+    groups = trained.parameter_groups(0.1, 0.1)
+    with pytest.raises(ValueError, match="trainable parameters are in no group"):
+        build_optimizer(trained.model, groups[:1], config())
+    with pytest.raises(ValueError, match=r"parameter image.0.weight is in parameter_groups twice"):
+        build_optimizer(trained.model, [*groups, groups[0]], config())
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"schedule": "constant", "warmup_steps": 0}, [1, 1, 1, 1, 1, 1]),
+        ({"schedule": "linear", "warmup_steps": 2}, [0.5, 1, 1, 0.75, 0.5, 0.25]),
+        ({"schedule": "cosine", "warmup_steps": 2}, [0.5, 1, 1, 0.853553, 0.5, 0.146447]),
+        ({"schedule": "linear", "warmup_ratio": 0.5}, [1 / 3, 2 / 3, 1, 1, 2 / 3, 1 / 3]),
+    ],
+)
+def test_schedules(keys: dict[str, Any], expected: list[float]) -> None:
+    trained = student()
+    optimizer = build_optimizer(trained.model, trained.parameter_groups(0.2, 0.1), config())
+    schedule = Schedule(optimizer, config(**keys), 6)
+    assert [schedule.set(step) / 0.2 for step in range(6)] == pytest.approx(expected, abs=1e-6)
+    assert optimizer.param_groups[1]["lr"] == pytest.approx(0.2 * expected[-1], abs=1e-6)
