@@ -109,7 +109,7 @@ def batches(
     yield from loader
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 

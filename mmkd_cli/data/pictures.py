@@ -13,7 +13,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageEnhance, ImageOps, UnidentifiedImageError
 
 from mmkd_cli.core.contracts import View
 from mmkd_cli.core.errors import UserError
@@ -87,7 +87,7 @@ def shortest_side(width: int, height: int, size: int) -> tuple[int, int]:
 def _reason(error: Exception, data: bytes) -> str:
     if not data:
         return "the file is empty"
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "it is no picture in a format that is read (JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000)"
     return f"its bytes are damaged ({type(error).__name__}: {error})"
 

@@ -1,0 +1,1 @@
+"""Official formats that `prepare-data --source` names, a module each."""

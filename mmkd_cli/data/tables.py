@@ -1,0 +1,84 @@
+"""Tables of prepared data: their columns, and the small files by which `datasets.load_from_disk` knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmkd_cli.core import paths
+from mmkd_cli.core.contracts import SourceTable
+from mmkd_cli.core.fingerprints import sha256_json
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
+
+_ROWS_AT_ONCE = 1000
+
+
+def image_features(label_names: Sequence[str] = ()) -> datasets.Features:
+    """Columns of `images`; `label` where classes have names."""
+    import datasets
+
+    columns: dict[str, Any] = {
+        "image_id": datasets.Value("string"),
+        "image": datasets.Image(),
+        "width": datasets.Value("int32"),
+        "height": datasets.Value("int32"),
+        "source": datasets.Value("string"),
+    }
+    if label_names:
+        columns["label"] = datasets.ClassLabel(names=list(label_names))
+    return datasets.Features(columns)
+
+
+def text_features() -> datasets.Features:
+    """Columns of `texts`; image_row is a row of `images` in the same split, -1 without a picture."""
+    import datasets
+
+    return datasets.Features(
+        {"text_id": datasets.Value("string"), "text": datasets.Value("string"), "image_row": datasets.Value("int64")}
+    )
+
+
+def text_table(split: str, columns: pa.Table) -> SourceTable:
+    """`texts` of a split from columns in memory: text_id, text, image_row."""
+
+    def read(first: int, last: int) -> Iterator[dict[str, Any]]:
+        return rows_of(columns, first, last)
+
+    return SourceTable("texts", split, columns.num_rows, text_features(), read)
+
+
+def rows_of(columns: pa.Table, first: int, last: int) -> Iterator[dict[str, Any]]:
+    """Rows [first, last) as dictionaries, a thousand at a time."""
+    for batch in columns.slice(first, last - first).to_batches(max_chunksize=_ROWS_AT_ONCE):
+        yield from batch.to_pylist()
+
+
+def describe_split(folder: Path, split: str, features: datasets.Features, hashes: Mapping[str, str]) -> None:
+    """Write state.json and dataset_info.json of a split. hashes: file -> XXH3-128 of its .arrow files, in order.
+
+    The same files give the same bytes: `_fingerprint` is a hash of what the files hold.
+    """
+    import datasets
+
+    info = asdict(datasets.DatasetInfo(features=features))
+    state: dict[str, Any] = {
+        "_data_files": [{"filename": name} for name in hashes],
+        "_fingerprint": sha256_json(dict(hashes))[:16],
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": split,
+    }
+    paths.write_json(folder / "state.json", state)
+    paths.write_json(folder / "dataset_info.json", {k: v for k, v in info.items() if v is not None})
+
+
+def describe_table(folder: Path, splits: Sequence[str]) -> None:
+    """Write dataset_dict.json of a table."""
+    paths.write_json(folder / "dataset_dict.json", {"splits": list(splits)})

@@ -1,0 +1,1 @@
+"""What each stage of a chain does, start to end; callable from Python."""

@@ -1,0 +1,298 @@
+"""`mmkd prepare-data`: official files to Arrow tables of pictures, texts and labels.
+
+config -> source opened (missing files named) -> plan -> ranges of rows, each written and committed by itself ->
+descriptions and manifest.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import SerializeAsAny
+
+from mmkd_cli.core import artifacts, console, paths, registry
+from mmkd_cli.core import config as configs
+from mmkd_cli.core.artifacts import Artifact, FileRecord, Plan
+from mmkd_cli.core.config import Config as Table
+from mmkd_cli.core.config import StageConfig, key
+from mmkd_cli.core.contracts import Source, SourceTable, StageContext
+from mmkd_cli.core.errors import UserError
+
+if TYPE_CHECKING:
+    from mmkd_cli.data.filling import Job
+    from mmkd_cli.data.ranges import Range
+    from mmkd_cli.data.storing import PictureStore
+
+PROBE_ROWS = 24
+"""Pictures that are prepared and thrown away, to know bytes and seconds before the work."""
+
+NAMED = 10
+"""Missing files that are named."""
+
+
+class Config(StageConfig):
+    """`stage = "prepare-data"`."""
+
+    slots: ClassVar[dict[str, str]] = {"source": "sources"}
+
+    source: SerializeAsAny[Table] = key(description="the official format, by name, and its keys")
+    image_size: int = key(256, "short side that is stored; 0 keeps the original bytes; never enlarged",
+                          source="[U] above the 224 that most models see", unit="pixels", ge=0)  # fmt: skip
+    quality: int = key(95, "of the JPEG that is written", source="[C] img2dataset", ge=1, le=100)
+    decode: Literal["exact", "draft"] = key(
+        "exact", "draft: the JPEG decoder scales by 1/2, 1/4 or 1/8 first; faster, about 1/255 off", source="[U]"
+    )
+    max_pixels: int = key(178_956_970, "larger pictures are refused before decoding", source="[C] Pillow's bound",
+                          unit="pixels", ge=1, le=178_956_970)  # fmt: skip
+    skip_bad: bool = key(False, "reject pictures that can't be used, and go on", source="[U]", identity=False)
+    rows_per_range: int = key(0, "rows of an .arrow file; 0: 1,024 pictures or 65,536 other rows", source="[U]",
+                              unit="rows", ge=0)  # fmt: skip
+
+
+def run(config: Config, context: StageContext) -> dict[str, Any]:
+    """Make the tables, go on with them, repair them, or say that they are there. Returns the stage's document."""
+    from mmkd_cli.data.filling import fill
+    from mmkd_cli.data.ranges import RangeWriter, committed
+    from mmkd_cli.data.storing import PictureStore
+
+    started = time.time()
+    keep_libraries_inside(context.root)
+    source: Source = registry.load("sources", config.source.name)(config.source)  # type: ignore[attr-defined]
+    tables = list(source.tables())
+    _refuse_missing(source, config)
+    store = PictureStore(config.image_size, config.quality, config.decode == "draft", config.max_pixels)
+    if context.dry_run:
+        return _dry_run(config, context, tables, store)
+
+    plan = _plan(config, context, source, tables)
+    state, artifact = artifacts.begin(context.root / paths.FOLDERS["data"] / plan.name, plan)
+    jobs = _jobs(artifact, tables)
+    if state == "finished":
+        return _repair_or_say(artifact, jobs, store, context, started)
+    todo = [job for job in jobs if not committed(artifact.path, job[1])]
+    _check_space(artifact.path, todo, store)
+    fill(jobs, RangeWriter(artifact.path, store, config.skip_bad, {}), context.workers)
+    artifact = _finish(artifact, jobs, started)
+    return _document(artifact, "done", started)
+
+
+def keep_libraries_inside(root: Path) -> None:
+    """Give `datasets` a cache below the root, so that nothing is written elsewhere."""
+    import datasets
+
+    datasets.config.HF_DATASETS_CACHE = root / ".cache" / "datasets"
+
+
+def _refuse_missing(source: Source, config: Config) -> None:
+    """Count all missing files, name the first ten: an error, or with skip_bad a warning (they are rejected)."""
+    missing = source.missing()
+    first = list(islice(missing, NAMED))
+    if not first:
+        return
+    count = len(first) + sum(1 for _ in missing)
+    text = f"{count} files are missing; the first {len(first)}: {', '.join(first)}" if count > 1 else (
+        f"1 file is missing: {first[0]}")  # fmt: skip
+    if not config.skip_bad:
+        raise UserError(f"{text}: put them there, or say --skip-bad to reject their rows and go on")
+    console.warn(text)
+
+
+def _plan(config: Config, context: StageContext, source: Source, tables: Sequence[SourceTable]) -> Plan:
+    from mmkd_cli.data.ranges import rows_per_range
+
+    cuts: dict[str, dict[str, dict[str, int]]] = {}
+    for table in tables:
+        per_range = rows_per_range(table.name, table.rows, config.rows_per_range)
+        cuts.setdefault(table.split, {})[table.name] = {"rows": table.rows, "rows_per_range": per_range}
+    plan = Plan(
+        kind="data",
+        stage="prepare-data",
+        name="",
+        identity={
+            "stage": "prepare-data",
+            "config": configs.identity(config),
+            "files": source.identity(context.root / ".cache" / "hashes"),
+        },
+        config=config.model_dump(mode="json"),
+        work={"tables": cuts},
+    )
+    name = context.name or artifacts.default_name([config.source.name], plan)  # type: ignore[attr-defined]
+    return replace(plan, name=name)
+
+
+def _jobs(artifact: Artifact, tables: Sequence[SourceTable]) -> list[Job]:
+    """Every range that the plan on disk cuts the tables into."""
+    from mmkd_cli.data.ranges import cut
+
+    cuts = artifact.plan["work"]["tables"]
+    return [
+        (table, part)
+        for table in tables
+        for part in cut(table.name, table.split, table.rows, cuts[table.split][table.name]["rows_per_range"])
+    ]
+
+
+def _finish(artifact: Artifact, jobs: Sequence[Job], started: float) -> Artifact:
+    """Descriptions and manifest, once, by whichever process comes first."""
+    lock = artifacts.lock(artifact.path)
+    lock.acquire(block=True)
+    try:
+        current = artifacts.read(artifact.path)
+        if current.manifest is not None:
+            return current
+        records = {part: paths.read_json(artifact.path / part.record) for _, part in jobs}
+        files = _describe(artifact, jobs, {part.arrow: record["xxh3_128"] for part, record in records.items()})
+        for part, record in records.items():
+            files[part.arrow] = FileRecord(record["bytes"], record["xxh3_128"])
+            files[part.record] = FileRecord.of(artifact.path / part.record)
+        rejected = [row for record in records.values() for row in record["rejected"]]
+        cuts = artifact.plan["work"]["tables"]
+        rows = {split: {name: table["rows"] for name, table in found.items()} for split, found in cuts.items()}
+        main = "images" if any("images" in found for found in rows.values()) else "texts"
+        return artifacts.finish(
+            artifact,
+            content={
+                "source": artifact.plan["config"]["source"]["name"],
+                "rows": sum(found.get(main, 0) for found in rows.values()),
+                "tables": rows,
+                "rejected": len(rejected),
+            },
+            files=files,
+            hashed={part.arrow: record["xxh3_128"] for part, record in records.items()},
+            rejected=rejected,
+            started=started,
+        )
+    finally:
+        lock.release()
+
+
+def _describe(artifact: Artifact, jobs: Sequence[Job], hashes: dict[str, str]) -> dict[str, FileRecord]:
+    """Write what `datasets.load_from_disk` needs beside the .arrow files."""
+    from mmkd_cli.data.tables import describe_split, describe_table
+
+    features = {(table.name, table.split): table.features for table, _ in jobs}
+    splits: dict[str, list[str]] = {}
+    for name, split in features:
+        own = {Path(file).name: xxh3 for file, xxh3 in hashes.items() if Path(file).parent == Path(name, split)}
+        describe_split(artifact.path / name / split, split, features[name, split], own)
+        splits.setdefault(name, []).append(split)
+    for name, found in splits.items():
+        describe_table(artifact.path / name, found)
+    written = [f"{name}/dataset_dict.json" for name in splits]
+    written += [f"{name}/{split}/{file}" for name, split in features for file in ("state.json", "dataset_info.json")]
+    return {file: FileRecord.of(artifact.path / file) for file in written}
+
+
+def _repair_or_say(
+    artifact: Artifact, jobs: Sequence[Job], store: PictureStore, context: StageContext, started: float
+) -> dict[str, Any]:
+    """Finished data: say so, or make again what is damaged, compare it with the recorded hashes, and say which."""
+    from mmkd_cli.data.filling import fill
+    from mmkd_cli.data.ranges import RangeWriter
+
+    damage = artifact.damage()
+    if not damage:
+        return _document(artifact, "already done", started)
+    with artifacts.lock(artifact.path):
+        hashes = {name: record.xxh3_128 for name, record in artifact.files.items()}
+        broken = [job for job in jobs if job[1].arrow in damage or job[1].record in damage]
+        fill(broken, RangeWriter(artifact.path, store, True, hashes), context.workers, again=True)
+        _describe(artifact, jobs, {part.arrow: hashes[part.arrow] for _, part in jobs})
+        still = {name: what for name, what in artifact.missing().items() if name in damage}
+        if still:
+            raise UserError(
+                f"{artifact.label}: {', '.join(still)} can't be repaired: `mmkd rm` it and prepare it again"
+            )
+        (artifact.path / "damage.json").unlink(missing_ok=True)
+    for file, what in sorted(damage.items()):
+        console.say(f"{artifact.label}: repaired {file} ({what})")
+    return {**_document(artifact, "done", started), "repaired": sorted(damage)}
+
+
+def _probe(jobs: Sequence[Job], store: PictureStore) -> tuple[float, float]:
+    """Bytes and seconds a picture, from some that lie evenly over the rows; what can't be used counts nothing."""
+    from mmkd_cli.data.pictures import PictureError
+    from mmkd_cli.data.ranges import picture_bytes
+
+    parts = [job for job in jobs if job[1].table == "images" and job[1].rows]
+    chosen = parts[:: -(-len(parts) // PROBE_ROWS)] if parts else []
+    stored, used, began = 0, 0, time.perf_counter()
+    for table, part in chosen:
+        for row in table.read(part.first, min(part.first + -(-PROBE_ROWS // len(chosen)), part.last)):
+            try:
+                stored += len(store(picture_bytes(row["image"])).data)
+                used += 1
+            except PictureError:
+                continue
+    return stored / max(used, 1), (time.perf_counter() - began) / max(used, 1)
+
+
+def _estimate(jobs: Sequence[Job], store: PictureStore, workers: int) -> tuple[int, float]:
+    """Bytes and seconds of all these ranges."""
+    row_bytes, row_seconds = _probe(jobs, store)
+    images = sum(part.rows for _, part in jobs if part.table == "images")
+    others = sum(part.rows for _, part in jobs if part.table != "images")
+    return int(images * (row_bytes + 64) + others * 100), images * row_seconds / max(workers, 1)
+
+
+def _check_space(path: Path, jobs: Sequence[Job], store: PictureStore) -> None:
+    needed, _ = _estimate(jobs, store, 1)
+    free = shutil.disk_usage(path).free
+    if needed > free:
+        raise UserError(
+            f"{path} needs about {needed:,} bytes and its disk has {free:,} free, {needed - free:,} too few: "
+            "make room, choose another --root, or a smaller --image-size"
+        )
+
+
+def _dry_run(
+    config: Config, context: StageContext, tables: Sequence[SourceTable], store: PictureStore
+) -> dict[str, Any]:
+    from mmkd_cli.data.ranges import cut, rows_per_range
+
+    jobs: list[tuple[SourceTable, Range]] = [
+        (table, part)
+        for table in tables
+        for part in cut(
+            table.name, table.split, table.rows, rows_per_range(table.name, table.rows, config.rows_per_range)
+        )
+    ]
+    needed, seconds = _estimate(jobs, store, min(context.workers, os.cpu_count() or 1))
+    rows: dict[str, dict[str, int]] = {}
+    for table in tables:
+        rows.setdefault(table.split, {})[table.name] = table.rows
+    counts = "; ".join(f"{s}: " + ", ".join(f"{n:,} {t}" for t, n in found.items()) for s, found in rows.items())
+    console.say(f"would prepare {counts}: about {needed:,} bytes in {seconds:,.0f} s")
+    return {"kind": "data", "stage": "prepare-data", "name": context.name, "status": "dry run", "rows": rows,
+            "bytes": needed, "seconds": seconds}  # fmt: skip
+
+
+def _document(artifact: Artifact, status: str, started: float) -> dict[str, Any]:
+    content = artifact.content
+    size = sum(record.bytes for record in artifact.files.values())
+    seconds = time.time() - started
+    counts = "; ".join(
+        f"{split}: " + ", ".join(f"{n:,} {table}" for table, n in found.items())
+        for split, found in content["tables"].items()
+    )
+    bad = f", {content['rejected']:,} rejected" if content["rejected"] else ""
+    console.say(f"{artifact.label} {status}: {artifact.path}: {counts}{bad}; {size:,} bytes, {seconds:,.1f} s")
+    return {
+        "kind": "data",
+        "stage": "prepare-data",
+        "name": artifact.name,
+        "path": str(artifact.path),
+        "status": status,
+        "rows": content["tables"],
+        "rejected": content["rejected"],
+        "bytes": size,
+        "seconds": seconds,
+        "fingerprint": artifact.fingerprint,
+    }
