@@ -26,7 +26,7 @@ def read_state_dict(path: Path, *, stand_ins: bool = False, device: str = "cpu")
 
 
 def tensors_of(content: Any, path: Path) -> dict[str, Tensor]:
-    """The weights in a checkpoint's content: itself, or the first of CONTAINERS in it. Anything but tensors: refused."""
+    """The weights in a checkpoint's content: itself, or the first of CONTAINERS in it; tensors alone."""
     for name in CONTAINERS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
@@ -72,7 +72,7 @@ def misfit(module: nn.Module, state: Mapping[str, Tensor]) -> str | None:
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], what: str, where: Path | str) -> None:
-    """Copy `state` into `module` (in the module's own precision); anything missing, left over or misshapen is an error."""
+    """Copy `state` into `module` in the module's precision; anything missing, left over or misshapen is an error."""
     wrong = misfit(module, state)
     if wrong:
         raise UserError(f"{where} does not fit {what}: {wrong}: name the architecture that these weights are of")

@@ -21,9 +21,7 @@ CONFIGURATION_PACKAGES = frozenset(
 )
 """Packages whose objects training configurations are made of; their objects become stand-ins where that is allowed."""
 CONFIGURATION_TYPES = frozenset(
-    f"{module}.{name}"
-    for module in ("builtins", "__builtin__")
-    for name in ("bool", "bytes", "dict", "float", "int", "list", "object", "set", "str", "tuple")
+    f"builtins.{name}" for name in ("bool", "bytes", "dict", "float", "int", "list", "object", "set", "str", "tuple")
 )
 _MAX_STAND_INS = 1000
 
@@ -71,7 +69,8 @@ def _refused_name(message: str) -> str | None:
     for pattern in (r"GLOBAL ([\w.]+) was not an allowed", r"unsupported GLOBAL ([\w.]+)"):
         found = re.search(pattern, message)
         if found:
-            return found.group(1)
+            name = found.group(1)
+            return name if "." in name else f"builtins.{name}"  # torch leaves that module's name out
     return None
 
 

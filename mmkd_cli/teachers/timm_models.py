@@ -253,7 +253,7 @@ def _read_folder(folder: Path, arch: str) -> tuple[str, dict[str, Any], dict[str
 
 
 def _load(model: nn.Module, state: dict[str, Tensor], what: str, where: Path) -> None:
-    """Strictly; where the keys are those of the authors and not timm's, through the architecture's own mapping first."""
+    """Strictly; where the keys are the authors' and not timm's, through the architecture's own mapping."""
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is not None and misfit(model, state):
         with suppress(KeyError, IndexError, AttributeError, RuntimeError, ValueError):  # not the authors' keys either
