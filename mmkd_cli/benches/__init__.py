@@ -1,0 +1,1 @@
+"""What `evaluate --bench` names: items in, scores and a page out."""
