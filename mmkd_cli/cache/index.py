@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
-from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from mmkd_cli.cache.shard_file import bytes_of
 from mmkd_cli.core.contracts import SignalSpec
@@ -23,7 +24,7 @@ class Shard(NamedTuple):
 
     @property
     def file(self) -> str:
-        """Relative to the cache's folder."""
+        """Relative to the folder of the cache."""
         return f"{self.split}/{self.table}-{self.number:05d}.safetensors"
 
     @property
@@ -40,7 +41,8 @@ class Shard(NamedTuple):
 class Index:
     """signals by name; rows[split][table]; rows_per_shard[table]; n_views: 0 without the axis, else views a picture.
 
-    view_spec and seed: how the views were drawn (see data.views).
+    view_spec and seed: how the views were drawn (see data.views). rejected: {"split", "table", "row", "reason", ...} of
+    each row that holds no signal.
     """
 
     signals: Mapping[str, SignalSpec]
@@ -49,6 +51,19 @@ class Index:
     n_views: int = 0
     seed: int = 0
     view_spec: Mapping[str, Any] | None = None
+    rejected: Sequence[Mapping[str, Any]] = ()
+
+    def reasons(self, split: str, table: str) -> dict[int, str]:
+        """Rejected row -> why."""
+        return {
+            int(entry["row"]): str(entry["reason"])
+            for entry in self.rejected
+            if entry["split"] == split and entry["table"] == table
+        }
+
+    def rejected_rows(self, split: str, table: str) -> np.ndarray:
+        """Rows that hold no signal, int64, in order."""
+        return np.array(sorted(self.reasons(split, table)), dtype=np.int64)
 
     def views_of(self, table: str) -> int:
         """Length of the views axis of a table's signals; 0: there is none."""
@@ -72,12 +87,16 @@ class Index:
             shape = spec.shape[1:] if spec.ragged else spec.shape
             value = float(bytes_of(spec.dtype) * prod(shape))
             if spec.ragged:
-                value = value * (ragged_lengths or {}).get(name, spec.shape[0]) + 8
+                value = value * (ragged_lengths or {}).get(name, float(spec.shape[0])) + 8
             total += value * max(1, self.views_of(table))
         return total
 
     def to_json(self) -> dict[str, Any]:
-        signals = {name: {**asdict(spec), "shape": list(spec.shape)} for name, spec in self.signals.items()}
+        signals = {
+            name: {"name": name, "table": spec.table, "shape": list(spec.shape), "ragged": spec.ragged,
+                   "dtype": spec.dtype}
+            for name, spec in self.signals.items()
+        }  # fmt: skip
         return {"format": 1, **asdict(self), "signals": signals}
 
     @classmethod
@@ -85,13 +104,3 @@ class Index:
         signals = {name: SignalSpec(**{**spec, "shape": tuple(spec["shape"])})
                    for name, spec in value["signals"].items()}  # fmt: skip
         return cls(**{**{k: v for k, v in value.items() if k != "format"}, "signals": signals})
-
-
-def fit_rows_per_shard(row_bytes: float, shard_bytes: int, rows_per_batch: int) -> int:
-    """Rows whose shard has about `shard_bytes`, in whole teacher batches."""
-    batches = int(shard_bytes / max(row_bytes, 1.0)) // rows_per_batch
-    return max(1, batches) * rows_per_batch
-
-
-def lock_path(folder: Path, shard: Shard) -> Path:
-    return folder / shard.split / f".{shard.table}-{shard.number:05d}.lock"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -47,15 +47,15 @@ class SignalArray:
     Raises IndexError beyond the table, Refused for a rejected row.
     """
 
-    def __init__(self, spec: SignalSpec, index: Index, split: str, folder: Path, rejected: Mapping[int, str],
+    def __init__(self, spec: SignalSpec, index: Index, split: str, artifact: Artifact,
                  opened: dict[str, MappedShard]) -> None:  # fmt: skip
         self.spec, self.split = spec, split
         self.rows = index.rows[split][spec.table]
         self.n_views = index.views_of(spec.table)
         self._per_shard = index.rows_per_shard[spec.table]
-        self._folder, self._opened = folder, opened
-        self._reasons = rejected
-        self._rejected = np.array(sorted(rejected), dtype=np.int64)
+        self._folder, self._request, self._opened = artifact.path, artifact.plan["request"], opened
+        self._reasons = index.reasons(split, spec.table)
+        self._rejected = index.rejected_rows(split, spec.table)
 
     def __len__(self) -> int:
         return self.rows
@@ -116,7 +116,12 @@ class SignalArray:
         first = number * self._per_shard
         shard = Shard(self.split, self.spec.table, number, first, min(first + self._per_shard, self.rows))
         if shard.file not in self._opened:
-            self._opened[shard.file] = MappedShard(self._folder / shard.file)
+            mapped = MappedShard(self._folder / shard.file)
+            if mapped.metadata.get("request") != self._request:
+                raise Refused(
+                    f"shard {mapped.path} is of another cache: bring its own back, or run `mmkd cache-teacher` again"
+                )
+            self._opened[shard.file] = mapped
         return self._opened[shard.file]
 
     def _gather(self, rows: np.ndarray, views: np.ndarray | None = None) -> Tensor:
@@ -199,7 +204,7 @@ class Cache:
         self.n_views, self.seed, self.view_spec = self.index.n_views, self.index.seed, self.index.view_spec
         opened: dict[str, MappedShard] = {}
         self.signals: Mapping[str, SignalArray] = {
-            name: SignalArray(spec, self.index, self.split, self.path, self._reasons(spec.table), opened)
+            name: SignalArray(spec, self.index, self.split, artifact, opened)
             for name, spec in self.index.signals.items()
             if spec.table in self.index.rows[self.split]
         }
@@ -218,15 +223,7 @@ class Cache:
 
     def rejected(self, table: str) -> np.ndarray:
         """Rows of the split's table that hold no signal, int64, in order."""
-        return np.array(sorted(self._reasons(table)), dtype=np.int64)
-
-    def _reasons(self, table: str) -> dict[int, str]:
-        manifest: Mapping[str, Any] = self.artifact.manifest or {}
-        return {
-            int(entry["row"]): str(entry.get("reason", "rejected"))
-            for entry in manifest.get("rejected", [])
-            if entry["split"] == self.split and entry["table"] == table
-        }
+        return self.index.rejected_rows(self.split, table)
 
 
 def open_cache(path_or_name: str | Path, split: str | None = None, root: Path | None = None) -> Cache:

@@ -26,12 +26,12 @@ class ShardWriter:
     Rejected rows are stored as zeros (ragged: empty), whatever the teacher said of the empty picture in their place.
     """
 
-    def __init__(self, index: Index, shard: Shard, rejected: np.ndarray) -> None:
+    def __init__(self, index: Index, shard: Shard) -> None:
         self.index, self.shard = index, shard
         self.specs = index.of_table(shard.table)
         views = index.views_of(shard.table)
         axis = (views,) if views else ()
-        self._rejected = rejected
+        self._rejected = index.rejected_rows(shard.split, shard.table)
         self._dense = {
             name: torch.zeros((shard.rows, *axis, *spec.shape), dtype=DTYPES[spec.dtype][1])
             for name, spec in self.specs.items()
@@ -43,10 +43,15 @@ class ShardWriter:
             if spec.ragged
         }
 
-    def put(self, rows: np.ndarray, outputs: Mapping[str, Tensor | Sequence[Tensor]], view: int | None = None) -> None:
-        """What the teacher said of table rows: [B, ...] each, or a list of B tensors where the signal is ragged."""
+    def put(self, rows: np.ndarray, outputs: Mapping[str, Tensor | Sequence[Tensor]], views: Tensor | None = None
+            ) -> None:  # fmt: skip
+        """What the teacher said of table rows: [B, ...] each, or a list of B tensors where the signal is ragged.
+
+        views: int64 [B], the view of each where the shard has the axis.
+        """
         places = torch.from_numpy(np.asarray(rows, dtype=np.int64) - self.shard.first)
         keep = ~np.isin(rows, self._rejected)
+        kept_rows = torch.from_numpy(keep)
         for name, spec in self.specs.items():
             if name not in outputs:
                 raise UserError(f"the teacher says no {name!r}, which its signals() promise: mend the teacher")
@@ -57,9 +62,9 @@ class ShardWriter:
             else:
                 values = outputs[name]
                 assert isinstance(values, Tensor)
-                values = self._checked(spec, values, rows)[torch.from_numpy(keep)]
-                target = self._dense[name] if view is None else self._dense[name][:, view]
-                target[places[torch.from_numpy(keep)]] = values
+                values = self._checked(spec, values, rows)[kept_rows]
+                where = (places,) if views is None else (places, views)
+                self._dense[name][tuple(index[kept_rows] for index in where)] = values
 
     def _checked(self, spec: SignalSpec, values: Tensor, rows: np.ndarray) -> Tensor:
         shape = tuple(values.shape[2:] if spec.ragged else values.shape[1:])

@@ -34,14 +34,16 @@ def write_cache(root: Path, signals: dict[str, torch.Tensor | list[torch.Tensor]
         kind = next(kind for kind, (_, dtype) in DTYPES.items() if dtype == first.dtype)
         shape = (0, *first.shape[1:]) if ragged else first.shape[2 if n_views else 1 :]
         specs[name] = SignalSpec(name, "images", tuple(shape), ragged, kind)
-    index = Index(specs, {"val": {"images": ROWS}, "train": {"images": ROWS}}, {"images": per_shard}, n_views)
+    index = Index(specs, {"val": {"images": ROWS}, "train": {"images": ROWS}}, {"images": per_shard}, n_views,
+                  rejected=[{"split": s, "table": "images", "row": r, "reason": why}
+                            for s in ("val", "train") for r, why in (rejected or {}).items()])  # fmt: skip
     folder = root / "caches" / "made"
     _, artifact = artifacts.begin(folder, Plan("cache", "cache-teacher", "made", {"what": "test"}, {}))
     paths.write_json(folder / "index.json", index.to_json())
     files = {"index.json": FileRecord.of(folder / "index.json")}
     for shard in index.shards():
         sign = -1 if shard.split == "val" else 1
-        writer = ShardWriter(index, shard, np.array(sorted(rejected or {}), dtype=np.int64))
+        writer = ShardWriter(index, shard)
         rows = np.arange(shard.first, shard.last)
         for view in range(max(1, n_views)):
             outputs = {
@@ -49,17 +51,9 @@ def write_cache(root: Path, signals: dict[str, torch.Tensor | list[torch.Tensor]
                 else sign * (value[shard.first : shard.last, view] if n_views else value[shard.first : shard.last])
                 for name, value in signals.items()
             }  # fmt: skip
-            writer.put(rows, outputs, view if n_views else None)
-        files[shard.file] = writer.commit(folder, "request")
-    artifacts.finish(
-        artifact,
-        content={},
-        files=files,
-        hashed={},
-        rejected=[{"split": s, "table": "images", "row": r, "reason": why}
-                  for s in ("val", "train") for r, why in (rejected or {}).items()],
-        started=time.time(),
-    )  # fmt: skip
+            writer.put(rows, outputs, torch.full((len(rows),), view) if n_views else None)
+        files[shard.file] = writer.commit(folder, artifact.plan["request"])
+    artifacts.finish(artifact, content={}, files=files, hashed={}, started=time.time())
     return folder
 
 

@@ -1,0 +1,97 @@
+"""Does a cache say what its teacher says? Some rows computed again, beside two controls.
+
+control: the live teacher against itself in another batch shape (what the arithmetic alone changes). rounding: the
+live value against itself in the stored precision (what storing alone changes). An error far above both is a fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmkd_cli.cache.reader import Cache
+from mmkd_cli.core.contracts import SignalSpec, Targets
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Absolute differences over the rows compared, and the largest value for scale."""
+
+    rows: int
+    error_max: float
+    error_mean: float
+    control_max: float
+    control_mean: float
+    rounding_max: float
+    rounding_mean: float
+    largest: float
+
+
+def verify(cache: Cache, live: Callable[[str, int], Targets], rows: int, batch_size: int, seed: int
+           ) -> dict[str, dict[str, Any]]:  # fmt: skip
+    """Signal -> `Agreement`, over `rows` rows of each signal chosen by seed among all splits, rejected ones left out.
+
+    live(split, batch_size): the teacher's own targets.
+    """
+    found = {}
+    for name, spec in cache.index.signals.items():
+        stored: list[Tensor] = []
+        once: list[Tensor] = []
+        again: list[Tensor] = []
+        for split, chosen in choose(cache, spec, rows, seed):
+            views = None if not cache.index.views_of(spec.table) else chosen % cache.n_views
+            stored.append(cache.targets(split).gather(name, chosen, views))
+            once.append(live(split, batch_size).gather(name, chosen, views))
+            again.append(live(split, max(1, min(batch_size, len(chosen)) // 2)).gather(name, chosen, views))
+        found[name] = asdict(_agreement(_flat(stored), _flat(once), _flat(again), stored, sum(map(len, stored))))
+    return found
+
+
+def choose(cache: Cache, spec: SignalSpec, rows: int, seed: int) -> list[tuple[str, np.ndarray]]:
+    """Split and its rows in order: `rows` in all, each row that holds a signal as likely as any other."""
+    splits = [split for split in cache.splits if spec.table in cache.index.rows[split]]
+    starts = np.cumsum([0, *(cache.index.rows[split][spec.table] for split in splits)])
+    rejected = np.concatenate(
+        [cache.of_split(split).rejected(spec.table) + start for split, start in zip(splits, starts, strict=False)]
+    )
+    total = int(starts[-1])
+    drawn = np.random.default_rng(seed).choice(total, min(total, rows + len(rejected)), replace=False)
+    kept = np.sort(drawn[~np.isin(drawn, rejected)][:rows])
+    parts = np.split(kept, np.searchsorted(kept, starts[1:-1]))
+    return [(split, part - start) for split, part, start in zip(splits, parts, starts, strict=False) if len(part)]
+
+
+def _flat(parts: list[Tensor]) -> Tensor:
+    return torch.cat([part.flatten() for part in parts]).double()
+
+
+def _agreement(stored: Tensor, once: Tensor, again: Tensor, parts: list[Tensor], rows: int) -> Agreement:
+    error, control = (stored - once).abs(), (once - again).abs()
+    rounding = (once.to(parts[0].dtype).double() - once).abs()
+    return Agreement(
+        rows,
+        float(error.max()),
+        float(error.mean()),
+        float(control.max()),
+        float(control.mean()),
+        float(rounding.max()),
+        float(rounding.mean()),
+        float(once.abs().max()),
+    )
+
+
+def table(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Lines for people: one signal a line."""
+    head = f"{'signal':<20}{'rows':>6}{'error max':>12}{'mean':>10}{'control max':>13}{'mean':>10}{'rounding max':>14}"
+    lines = [f"{head}{'mean':>10}{'largest':>10}"]
+    for name, a in found.items():
+        lines.append(
+            f"{name:<20}{a['rows']:>6}{a['error_max']:>12.2e}{a['error_mean']:>10.1e}{a['control_max']:>13.2e}"
+            f"{a['control_mean']:>10.1e}{a['rounding_max']:>14.2e}{a['rounding_mean']:>10.1e}{a['largest']:>10.3g}"
+        )
+    return lines
