@@ -261,6 +261,11 @@ class Method(Protocol):
         ...
 
     @classmethod
+    def files(cls, config: Any) -> dict[str, str]:
+        """Key -> file, folder or hub id whose content decides the first weights; enters the request by hash."""
+        ...
+
+    @classmethod
     def build(cls, config: Any, data: Sequence[TrainingData], device: str) -> Trainable:
         """The trainable, weights loaded. `config` is the whole stage config: method, student, teacher, train tables."""
         ...

@@ -71,10 +71,15 @@ def sweep(folder: Path) -> None:
             file.unlink()
 
 
+def bytes_needed(model: nn.Module, trainable: int, kept: int) -> int:
+    """Bytes of a run's checkpoints at most (one more than `kept` while it is written), and of its model."""
+    model_bytes = sum(value.nbytes for _, value in _state(model))
+    return (kept + 1) * (model_bytes + 2 * 4 * trainable) + model_bytes
+
+
 def require_room(folder: Path, model: nn.Module, trainable: int, kept: int) -> None:
     """UserError with the missing bytes unless the disk holds the checkpoints and the model that will be written."""
-    model_bytes = sum(value.nbytes for _, value in _state(model))
-    needed = (kept + 1) * (model_bytes + 2 * 4 * trainable) + model_bytes
+    needed = bytes_needed(model, trainable, kept)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(

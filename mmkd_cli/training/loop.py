@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,40 @@ def train(
     return _Run(trainable, config, folder, device, mix, workers, evaluate).run()
 
 
+@dataclass(frozen=True)
+class Probe:
+    """What a run would cost. bytes: of its checkpoints and model. total, trainable: parameters."""
+
+    steps: int
+    steps_per_epoch: int
+    seconds: float
+    seconds_per_step: float
+    bytes: int
+    total: int
+    trainable: int
+
+
+def probe(
+    trainable: Trainable, config: TrainConfig, *, device: torch.device, mix: str = "concat", workers: int = 0
+) -> Probe:
+    """Time a few training steps (the first is left out, the median counts). Writes nothing; changes the trainable."""
+    run = _Run(trainable, config, Path(), device, mix, workers, None)
+    run.model.train()
+    times = [time.monotonic()]
+    for share in shares(run.sampler, trainable.feeds, range(min(6, run.total)), workers=workers):
+        run.step(share)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.monotonic())
+    spans = [b - a for a, b in pairwise(times)]
+    per_step = statistics.median(spans[1:] or spans)
+    sizes = [(p.numel(), p.requires_grad) for p in run.model.parameters()]
+    trained = sum(n for n, grad in sizes if grad)
+    size = checkpoints.bytes_needed(run.model, trained, config.checkpoints_kept)
+    return Probe(run.total, run.sampler.steps_per_epoch, per_step * run.total, per_step, size,
+                 sum(n for n, _ in sizes), trained)  # fmt: skip
+
+
 class _Run:
     def __init__(
         self, trainable: Trainable, config: TrainConfig, folder: Path, device: torch.device, mix: str, workers: int,
@@ -98,7 +134,7 @@ class _Run:
             if first:
                 self._after_epoch(first)
             for share in steps:
-                self._step(share)
+                self.step(share)
                 rows += share.whole.size
                 done = share.whole.step + 1
                 flush = done % self.config.log_every == 0 or done == self.total
@@ -136,7 +172,7 @@ class _Run:
         self.skipped = record.skipped if record else 0
         return record.step if record else 0
 
-    def _step(self, share: Share) -> None:
+    def step(self, share: Share) -> None:
         batch = share.whole
         lr = self.schedule.set(batch.step)
         said = self.gradients(share)

@@ -1,0 +1,197 @@
+"""What a training stage opens: prepared data, the caches made from it, or the teacher itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmkd_cli.core import artifacts, console, lineage, registry
+from mmkd_cli.core import config as configs
+from mmkd_cli.core.artifacts import Artifact, Input
+from mmkd_cli.core.contracts import Targets, Teacher, TrainingData
+from mmkd_cli.core.errors import Refused, UserError, nearest
+from mmkd_cli.core.references import parse_data
+
+if TYPE_CHECKING:
+    from mmkd_cli.cache.reader import Cache
+    from mmkd_cli.data.prepared import PreparedData
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A data set with the cache of its teacher's signals, if there is one."""
+
+    data: PreparedData
+    cache: Cache | None
+    weight: float
+
+
+@dataclass
+class Opened:
+    """All inputs of a training stage. teacher: its configuration, None without one. live: it runs beside training."""
+
+    pairs: list[Pair]
+    teacher: Any = None
+    live: bool = False
+    signals: tuple[str, ...] = ()
+    workers: int = 0
+    hashes: Path = field(default_factory=Path)
+
+    def inputs(self) -> tuple[Input, ...]:
+        """As the plan records them: data, cache, data.1, cache.1, ..."""
+        found: list[Input] = []
+        for number, pair in enumerate(self.pairs):
+            end = f".{number}" if number else ""
+            found.append(pair.data.artifact.as_input(f"data{end}"))
+            if pair.cache is not None and not self.live:
+                found.append(pair.cache.artifact.as_input(f"cache{end}"))
+        return tuple(found)
+
+    @cached_property
+    def teacher_object(self) -> Teacher:
+        """The teacher, without weights."""
+        made: Teacher = registry.load("teachers", self.teacher.name)(self.teacher)
+        return made
+
+    def rejected(self) -> list[dict[str, Any]]:
+        """Rejected rows of all data, as their manifests list them, with the data's name where there are several."""
+        several = len(self.pairs) > 1
+        return [
+            {**row, **({"data": pair.data.artifact.name} if several else {})}
+            for pair in self.pairs
+            for row in (pair.data.artifact.manifest or {}).get("rejected", ())
+        ]
+
+    def training_data(self, device: str) -> list[TrainingData]:
+        """As methods take it. A live teacher's weights are read here."""
+        if self.live:
+            self.teacher_object.load(device, self._computed()["precision"])
+        return [
+            TrainingData(pair.data.artifact.name, pair.weight, pair.data.splits, pair.data.tables, self._targets(pair),
+                         pair.data.rejected)
+            for pair in self.pairs
+        ]  # fmt: skip
+
+    def _computed(self) -> dict[str, Any]:
+        """How a cache's signals were computed; without a cache, how a new one's would be."""
+        cache = self.pairs[0].cache
+        said = cache.artifact.plan["config"]["cache"] if cache is not None else {}
+        return {"precision": said.get("precision", "float32"), "batch_size": said.get("batch_size", 64)}
+
+    def _targets(self, pair: Pair) -> Callable[[str], Targets | None]:
+        if self.live:
+            return self._live_targets(pair)
+        cache = pair.cache
+        if cache is None:
+            return lambda split: None
+        return lambda split: cache.targets(split) if split in cache.splits else None
+
+    def _live_targets(self, pair: Pair) -> Callable[[str], Targets | None]:
+        from mmkd_cli.cache.inputs import TeacherInputs
+        from mmkd_cli.cache.live import LiveTargets
+        from mmkd_cli.cache.planning import build_index, choose_signals
+
+        batch_size = self._computed()["batch_size"]
+        if pair.cache is not None:
+            index = pair.cache.index
+        else:
+            chosen = choose_signals(self.teacher_object, pair.data, self.signals)
+            index = build_index(chosen, pair.data, dtype="float32", rows_per_shard=0, batch_size=batch_size, n_views=0,
+                                seed=0, view_spec={})  # fmt: skip
+        inputs = TeacherInputs(self.teacher_object, pair.data, self.workers, index)
+        return lambda split: LiveTargets(self.teacher_object, inputs, split, batch_size)
+
+
+def open_inputs(
+    root: Path, names: Sequence[str], cache: str | None, teacher: Any, signals: tuple[str, ...], *, live: bool,
+    workers: int,
+) -> Opened:  # fmt: skip
+    """Open what a configuration names; what it leaves out is taken where exactly one artifact fits, and said.
+
+    teacher: the configured one, or None. Refused (exit 3) where a cache is of other data or of another teacher.
+    """
+    from mmkd_cli.data.prepared import open_data
+
+    if live and not (teacher or cache or any(parse_data(name).cache for name in names)):
+        raise UserError("live=true needs a teacher: name it by --teacher, or name the cache whose teacher is to run")
+    pairs: list[Pair] = []
+    for text in names or [_default_data(root, cache)]:
+        asked = parse_data(text)
+        data = open_data(root, asked.data)
+        named = asked.cache or cache
+        found = _open_cache(root, data, named, signals) if signals and (named or not live) else None
+        pairs.append(Pair(data, found, asked.weight))
+    opened = Opened(pairs, teacher, live, signals, workers, root / ".hashes")
+    caches = [pair.cache.artifact for pair in pairs if pair.cache is not None]
+    if caches:
+        opened.teacher = _teacher_of(caches, teacher, opened.hashes)
+    return opened
+
+
+def _default_data(root: Path, cache: str | None) -> str:
+    """The data that the named cache was made from, else the only one of the root."""
+    if cache is not None:
+        made = artifacts.open_artifact(root, cache, "cache")
+        needed = next(i for i in made.inputs if i.role == "data")
+        found = lineage.find(root, needed)
+        if found is None:
+            raise Refused(f"{made.label} was made from data {needed.name!r}, which is not in {root}: prepare it again")
+        console.say(f"data: {found.name}, which {made.label} was made from")
+        return found.name
+    found = artifacts.only(root, "data", "--data")
+    console.say(f"data: {found.name}, the only one in {root}")
+    return found.name
+
+
+def _open_cache(root: Path, data: PreparedData, named: str | None, signals: Sequence[str]) -> Cache:
+    from mmkd_cli.cache.reader import open_cache
+
+    if named is None:
+
+        def fits(artifact: Artifact) -> bool:
+            same = any(i.role == "data" and i.fingerprint == data.artifact.fingerprint for i in artifact.inputs)
+            return same and set(signals) <= artifact.content["signals"].keys()
+
+        named = artifacts.only(root, "cache", "--cache", fits).name
+        console.say(f"cache: {named}, the only one of {data.artifact.label} with {', '.join(signals)}")
+    cache = open_cache(named, root=root)
+    artifacts.require_same(cache.artifact, "data", data.artifact)
+    for signal in signals:
+        if signal not in cache.index.signals:
+            raise UserError(
+                f"{cache.artifact.label} has no signal {signal!r}{nearest(signal, cache.index.signals)}: "
+                f"cache it by --signals {signal}, or name another cache"
+            )
+    return cache
+
+
+def _teacher_of(caches: Sequence[Artifact], asked: Any, hashes: Path) -> Any:
+    """The configuration of the teacher that made the caches. Refused if they differ, or another one was asked for."""
+    first = caches[0]
+    identity = first.plan["identity"]["teacher"]
+    for other in caches[1:]:
+        if other.plan["identity"]["teacher"] != identity:
+            field_ = artifacts.difference(identity, other.plan["identity"]["teacher"])
+            raise Refused(f"{first.label} and {other.label} are of different teachers: {field_}: use caches of one")
+    table = first.plan["config"]["teacher"]
+    chosen = registry.load("teachers", table["name"])
+    made = configs.validate(chosen.Config, table)
+    if asked is None:
+        return made
+    if asked.name != table["name"]:
+        raise Refused(
+            f"{first.label} was made with teacher {table['name']!r}, the run asks for {asked.name!r}: "
+            "make the cache again, or name the other teacher"
+        )
+    wanted = configs.validate(chosen.Config, {**table, **asked.model_dump(mode="json", include=asked.model_fields_set)})
+    if wanted != made:
+        now = {"name": wanted.name, **chosen(wanted).identity(hashes)}
+        if now != identity:
+            raise Refused(
+                f"{first.label} was made with another teacher: {artifacts.difference(identity, now)}: "
+                "make the cache again, or name the other teacher"
+            )
+    return made
