@@ -25,6 +25,11 @@ class DrawnViews:
     seed: int
     split: str
 
+    @classmethod
+    def of(cls, index: Index, split: str) -> DrawnViews:
+        """The views that a cache's teacher saw of a split's pictures."""
+        return cls(ViewSpec(**(index.view_spec or {})), index.seed, split)
+
     def __call__(self, row: int, number: int) -> View:
         return view(self.spec, self.seed, self.split, row, number)
 
@@ -40,9 +45,7 @@ class TeacherInputs:
 
     def batches(self, split: str, table: str, rows: Iterable[Rows]) -> Iterator[Batch]:
         """In the order of `rows`, which is asked a few batches ahead; see `data.batches`."""
-        views = None
-        if self.index.views_of(table):
-            views = DrawnViews(ViewSpec(**(self.index.view_spec or {})), self.index.seed, split)
+        views = DrawnViews.of(self.index, split) if self.index.views_of(table) else None
         return batches(
             self.data.table(table, split),
             table,

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmkd_cli.cache.inputs import Rows, TeacherInputs
+from mmkd_cli.cache.inputs import DrawnViews, Rows, TeacherInputs
 from mmkd_cli.cache.reader import Ragged
-from mmkd_cli.core.contracts import SignalSpec, Teacher
+from mmkd_cli.core.contracts import SignalSpec, Teacher, View
 
 
 class LiveTargets:
@@ -26,6 +26,11 @@ class LiveTargets:
         self.specs: Mapping[str, SignalSpec] = {
             name: spec for name, spec in teacher.signals().items() if spec.table in tables
         }
+        self.n_views = inputs.index.n_views
+
+    def view_of(self, row: int, view: int) -> View:
+        """The parameters of a picture's view, as the teacher sees it."""
+        return DrawnViews.of(self.inputs.index, self.split)(row, view)
 
     def gather(self, signal: str, rows: np.ndarray, views: np.ndarray | None = None) -> Tensor:
         """[len(rows), ...] on the CPU; `views` names the view of each row, None is the evaluation transform."""

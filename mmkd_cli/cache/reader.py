@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from mmkd_cli.cache.index import Index, Shard
+from mmkd_cli.cache.inputs import DrawnViews
 from mmkd_cli.cache.shard_file import DTYPES, MappedShard
 from mmkd_cli.core import artifacts, paths
 from mmkd_cli.core.artifacts import Artifact
-from mmkd_cli.core.contracts import SignalSpec
+from mmkd_cli.core.contracts import SignalSpec, View
 from mmkd_cli.core.errors import Refused, UserError, nearest
 
 Rows = int | slice | Sequence[int] | np.ndarray | Tensor
@@ -177,9 +178,14 @@ class SignalArray:
 class CacheTargets:
     """A split's signals as training asks for them (`core.contracts.Targets`)."""
 
-    def __init__(self, arrays: Mapping[str, SignalArray]) -> None:
-        self._arrays = arrays
+    def __init__(self, arrays: Mapping[str, SignalArray], index: Index, split: str) -> None:
+        self._arrays, self._index, self._split = arrays, index, split
         self.specs: Mapping[str, SignalSpec] = {name: array.spec for name, array in arrays.items()}
+        self.n_views = index.n_views
+
+    def view_of(self, row: int, view: int) -> View:
+        """The parameters of a picture's view, as the teacher saw it."""
+        return DrawnViews.of(self._index, self._split)(row, view)
 
     def gather(self, signal: str, rows: np.ndarray, views: np.ndarray | None = None) -> Tensor:
         """[len(rows), ...] in the stored dtype. A cache with views needs `views`, one without takes no notice."""
@@ -219,7 +225,7 @@ class Cache:
 
     def targets(self, split: str) -> CacheTargets:
         """The signals of a split for training."""
-        return CacheTargets(self.of_split(split).signals)
+        return CacheTargets(self.of_split(split).signals, self.index, split)
 
     def rejected(self, table: str) -> np.ndarray:
         """Rows of the split's table that hold no signal, int64, in order."""

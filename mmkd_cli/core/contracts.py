@@ -130,9 +130,17 @@ class Teacher(Protocol):
 
 @runtime_checkable
 class Targets(Protocol):
-    """Teacher signals of training rows, from a cache or from a live teacher: the same numbers."""
+    """Teacher signals of training rows, from a cache or from a live teacher: the same numbers.
+
+    n_views: augmented views a picture, 0 where the teacher saw each picture through its evaluation transform.
+    """
 
     specs: Mapping[str, SignalSpec]
+    n_views: int
+
+    def view_of(self, row: int, view: int) -> View:
+        """The crop, flip and colours of a picture's view; only where n_views is not 0."""
+        ...
 
     def gather(self, signal: str, rows: np.ndarray, views: np.ndarray | None = None) -> Tensor:
         """[len(rows), ...] of a split's table rows, in the stored dtype; `views` picks one view a row."""
