@@ -15,14 +15,8 @@ from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.core.fingerprints import sha256_file
 from mmkd_cli.students.alignment import Aligned, read_heads, save_heads
 from mmkd_cli.students.projections import Heads, Projections, new_linear
-from mmkd_cli.students.text import (
-    TextEncoder,
-    TextEncoderConfig,
-    build_text_encoder,
-    empty_text_encoder,
-    load_text_encoder,
-)
-from mmkd_cli.students.tokenizers import FixedLengthTokenizer
+from mmkd_cli.students.text import TextEncoder, build_text_encoder, empty_text_encoder, load_text_encoder
+from mmkd_cli.students.text_config import TextEncoderConfig
 
 
 class UnimodalConfig(TextEncoderConfig):
@@ -46,7 +40,7 @@ class Unimodal(nn.Module):
     needs_pictures: ClassVar[bool] = False
 
     def __init__(
-        self, encoder: TextEncoder, tokenizer: FixedLengthTokenizer | None, signal: str, width: int, heads: Heads,
+        self, encoder: TextEncoder, tokenizer: Any, signal: str, width: int, heads: Heads,
         standardize: bool, teacher: Teacher | None = None,
     ) -> None:  # fmt: skip
         super().__init__()

@@ -1,0 +1,295 @@
+"""MM-D2V2: blocks of data2vec 2.0's image and text models, and blocks that both share (variants F to L of the notes).
+
+Pictures and texts go through separately. Layers: `encoder`, the first token after a modality's own blocks;
+`projection`, after the linear maps between encoders and shared blocks, or (with a contrastive loss) in its space;
+`shared`, after the shared blocks. Source: public repository TimCares/MasterThesis, src/models/mm_data2vec_beit.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mmkd_cli.architectures.d2v2 import ImageEmbedding, Sizes, TextEmbedding, init_bert_parameters
+from mmkd_cli.architectures.d2v2_checkpoints import load_image_checkpoint, load_text_checkpoint
+from mmkd_cli.architectures.state_dicts import load_strictly
+from mmkd_cli.core import paths
+from mmkd_cli.core.config import Config, key
+from mmkd_cli.core.contracts import Batch, Teacher
+from mmkd_cli.core.errors import UserError, nearest
+from mmkd_cli.core.fingerprints import sha256_file
+from mmkd_cli.data.pictures import Transform
+from mmkd_cli.students.alignment import Aligned, read_heads, save_heads
+from mmkd_cli.students.d2v2_text import VOCABULARY, BpeTokenizer, check_width, tokenizer_folder
+from mmkd_cli.students.modality_blocks import SpecificBlock, shared_block
+from mmkd_cli.students.projections import Heads, Projections, new_linear
+from mmkd_cli.students.text import trimmed
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MODALITIES = ("image", "text")
+
+
+class MmD2v2Config(Config):
+    """Keys of the student `mm-d2v2`."""
+
+    name: str = key("mm-d2v2", "the student")
+    image_weights: str | None = key(None, "data2vec 2.0's image checkpoint (base_imagenet.pt)", identity=False)
+    text_weights: str | None = key(None, "data2vec 2.0's text checkpoint (nlp_base.pt)", identity=False)
+    tokenizer: str | None = key(None, "folder of GPT-2's BPE (None: the one that text_weights lies in)", identity=False)
+    init: Literal["pretrained", "random"] = key(
+        "pretrained", "specific blocks and embeddings: of the checkpoints, or random", source="[S] MM-D2V2"
+    )
+    depth: int = key(6, "blocks that an input goes through", unit="layers", source="[S] MM-D2V2: 6 or 7", ge=1)
+    shared: int = key(1, "how many of them, the last, are shared", unit="layers", source="[S] MM-D2V2: 1 or 2", ge=0)
+    attention: Literal["separate", "shared"] = key(
+        "separate", "of the specific blocks: one a modality, or the image model's for both",
+        source="[C] MM-D2V2: separate; shared is VLMo's",
+    )  # fmt: skip
+    shared_init: Literal["random", "text"] = key(
+        "random",
+        "shared blocks: N(0, 0.02), or the text model's last",
+        source="[S] MM-D2V2: random; text gained nothing",
+    )
+    embeddings: Literal["frozen", "trained"] = key(
+        "frozen", "patches, class token, tokens, positions and their norms; sine positions are never trained",
+        source="[S] MM-D2V2: frozen",
+    )  # fmt: skip
+    token_types: bool = key(
+        False, "add a learned vector a modality to the embeddings, and normalise", source="[C] MM-D2V2: a side test"
+    )
+    mm_projections: bool = key(
+        False, "a bias-free linear map a modality between its blocks and the shared ones, as in FLAVA",
+        source="[S] MM-D2V2: a variant",
+    )  # fmt: skip
+    width: int = key(768, "width; the feed-forward is four times it", source="[P] data2vec 2.0 base", ge=8)
+    heads: int = key(12, "attention heads", source="[P] data2vec 2.0 base", ge=1)
+    image_size: int = key(224, "side of a picture", unit="px", source="[S] 224", ge=16)
+    patch_size: int = key(16, "side of a patch", unit="px", source="[P] data2vec 2.0 base", ge=1)
+    vocabulary: int = key(VOCABULARY, "tokens that the text model knows", source="[P] data2vec 2.0 base", ge=4)
+    max_tokens: int = key(64, "length of a text with its special tokens", unit="tokens", source="[S] 64", ge=3)
+    dropout: float = key(0.0, "dropout in all blocks", source="[C] MM-D2V2's config: 0", ge=0, lt=1)
+
+    @property
+    def sizes(self) -> Sizes:
+        """Of the architecture, as the two checkpoints must have them."""
+        return Sizes(
+            width=self.width, depth=self.depth, heads=self.heads, mlp_width=4 * self.width, image_size=self.image_size,
+            patch_size=self.patch_size, vocabulary=self.vocabulary,
+        )  # fmt: skip
+
+
+class MmD2v2(nn.Module):
+    """The student; a linear head follows the shared blocks where the teacher's width is another."""
+
+    Config: ClassVar[type] = MmD2v2Config
+    needs_pictures: ClassVar[bool] = True
+    standardize: ClassVar[bool] = False
+    image_signal: str | None = None
+
+    def __init__(self, config: MmD2v2Config, tokenizer: Any, signal: str, target_width: int, heads: Heads) -> None:
+        super().__init__()
+        if config.shared > config.depth:
+            raise UserError(
+                f"student.shared {config.shared} is more than student.depth {config.depth}: make it smaller"
+            )
+        self.config, self.signal, self.target_width, self.heads = config, signal, target_width, heads
+        self._tokenizer, self._loaded_from = tokenizer, None
+        sizes, width = config.sizes, config.width
+        self.embed = nn.ModuleDict({"image": ImageEmbedding(sizes), "text": TextEmbedding(sizes)})
+        self.specific = nn.ModuleList(
+            SpecificBlock(sizes, config.dropout, config.attention == "shared")
+            for _ in range(config.depth - config.shared)
+        )
+        self.shared = nn.ModuleList(shared_block(sizes, config.dropout) for _ in range(config.shared))
+        init_bert_parameters(self)
+        self.types = nn.ParameterDict({m: torch.zeros(width) for m in MODALITIES} if config.token_types else {})
+        for vector in self.types.values():
+            nn.init.normal_(vector, std=0.02)
+        self.type_norm = nn.LayerNorm(width, eps=1e-6) if config.token_types else None
+        mapped = MODALITIES if config.mm_projections else ()
+        self.to_shared = nn.ModuleDict({m: new_linear(width, width) for m in mapped})
+        needs_head = heads.regression and width != target_width
+        self.head = new_linear(width, target_width, bias=True) if needs_head else None
+        self.projections = None
+        if heads.layout is not None:
+            stages = {"output": (width, width), **({"encoder": (width, width)} if config.shared else {})}
+            self.projections = Projections(heads.layout, heads.dim or target_width, stages)
+        self.embed.requires_grad_(config.embeddings == "trained")
+        self.embed["image"].positions.requires_grad_(False)
+        if self.projections is not None:
+            self.layers: tuple[str, ...] = ("encoder", "shared", "projection")
+        else:
+            self.layers = ("encoder", "projection", "shared") if config.mm_projections else ("encoder", "shared")
+
+    @classmethod
+    def build(
+        cls, config: MmD2v2Config, heads: Heads, signal: str, width: int, captions: Callable[[], Iterable[str]]
+    ) -> Self:
+        """The student before its first step. width: of the teacher's signal. captions: not needed."""
+        folder = tokenizer_folder(config.tokenizer, config.text_weights)
+        student = cls(config, BpeTokenizer(folder, config.max_tokens), signal, width, heads)
+        if config.init == "pretrained":
+            student._load_checkpoints()
+        return student
+
+    @classmethod
+    def empty(cls, config: MmD2v2Config, heads: Heads, signal: str, width: int) -> Self:
+        """The student on the meta device: sizes without weights."""
+        with torch.device("meta"):
+            return cls(config, None, signal, width, heads)
+
+    @classmethod
+    def load(cls, folder: Path, config: Mapping[str, Any], teacher: Teacher | None = None) -> Self:
+        """The student of a run's folder. config: the run's, with its table `student`. No teacher is needed."""
+        keys = MmD2v2Config.model_validate(config["student"])
+        tensors, about = read_heads(folder)
+        heads = Heads(about["regression"], about["layout"], about["dim"])
+        tokenizer = BpeTokenizer(folder / "model", keys.max_tokens)
+        student = cls(keys, tokenizer, about["signal"], about["width"], heads)
+        state = {**load_file(folder / "model" / "model.safetensors"), **tensors}
+        load_strictly(student, state, "an MM-D2V2 student", folder)
+        student._loaded_from = folder
+        return student.eval()
+
+    @staticmethod
+    def files(config: MmD2v2Config) -> dict[str, str]:
+        """Key -> file or folder whose content decides the student's first weights."""
+        named = {
+            "student.image_weights": config.image_weights,
+            "student.text_weights": config.text_weights,
+            "student.tokenizer": config.tokenizer,
+        }
+        return {name: path for name, path in named.items() if path is not None}
+
+    def forward(self, batch: Batch) -> Aligned:
+        """batch: "pixels" uint8 [B, 3, H, W], input_ids and attention_mask [B, L], and the teacher's signal [B, D]."""
+        image, text = self._stages("image", batch), self._stages("text", batch)
+        target = batch[self.signal].float()
+        regressed = {}
+        if self.heads.regression:
+            regressed = {
+                "image": self._in_teacher_space(image["output"]),
+                "text": self._in_teacher_space(text["output"]),
+            }
+        if self.projections is None:
+            return Aligned(target, regressed, {}, image["output"], text["output"])
+        images, texts = self.projections.project("image", image), self.projections.project("text", text)
+        contrasted = {stage: (images[stage], texts[stage]) for stage in self.projections.stages}
+        return Aligned(target, regressed, contrasted, *contrasted[self.projections.stages[-1]])
+
+    def parts_without_decay(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters that weight-decay rules name: the text embedding table, all embedding tables, the image's CLS."""
+        text = self.embed["text"]
+        return {
+            "text_embedding": [text.tokens.weight],
+            "embeddings": [text.tokens.weight, text.positions.weight],
+            "image_cls": [self.embed["image"].cls_token],
+        }
+
+    # ------------------------------------------------------------------------------------------ dual encoder
+    def identity(self) -> dict[str, Any]:
+        assert self._loaded_from is not None, "a student is identified by its folder"
+        return {
+            "student": "mm-d2v2",
+            "model": sha256_file(self._loaded_from / "model"),
+            "heads": sha256_file(self._loaded_from / "heads.safetensors"),
+        }
+
+    @property
+    def picture_transform(self) -> Transform:
+        """Squashed to a square with no crop (the notes' retrieval evaluation), ImageNet's mean and deviation."""
+        side = self.config.image_size
+        return Transform((side, side), "squash", side, "bicubic", IMAGENET_MEAN, IMAGENET_STD)
+
+    @property
+    def tokenize(self) -> BpeTokenizer:
+        assert self._tokenizer is not None, "a student on the meta device has no tokenizer"
+        return self._tokenizer
+
+    def embed_images(self, batch: Batch, layer: str | None = None) -> Tensor:
+        """[B, E] of pixels."""
+        return self._embed("image", batch, layer)
+
+    def embed_texts(self, batch: Batch, layer: str | None = None) -> Tensor:
+        """[B, E] of token ids."""
+        return self._embed("text", batch, layer)
+
+    def save(self, folder: Path) -> None:
+        """Write model/ (safetensors, sizes, tokenizer) and heads.safetensors."""
+        model = folder / "model"
+        self.tokenize.save(model)
+        state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        heads = {name: value for name, value in state.items() if name.startswith(("head.", "projections."))}
+        save_file({name: value for name, value in state.items() if name not in heads}, model / "model.safetensors")
+        sizes = self.config.model_dump(mode="json", exclude={"image_weights", "text_weights", "tokenizer"})
+        paths.write_json(model / "config.json", {"model_type": "mm-d2v2", **sizes})
+        save_heads(folder, heads, {**self.heads._asdict(), "signal": self.signal, "width": self.target_width})
+
+    # ------------------------------------------------------------------------------------------ inside
+    def _stages(self, modality: str, batch: Batch) -> dict[str, Tensor]:
+        """The first token [B, D] after a modality's own blocks, the map to the shared ones, and the shared ones."""
+        device = self.embed["text"].norm.weight.device
+        attend: Tensor | None = None
+        if modality == "image":
+            x = self.embed["image"](self.picture_transform.normalize(batch["pixels"].to(device), torch.float32))
+        else:
+            input_ids, attention_mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
+            if device.type == "cpu":  # where asking for the longest text waits for nothing
+                input_ids, attention_mask = trimmed(input_ids, attention_mask)
+            attend = attention_mask.bool()
+            x = self.embed["text"](input_ids, attention_mask)
+        if self.type_norm is not None:
+            x = self.type_norm(x + self.types[modality])
+        for block in self.specific:
+            x = block(x, modality, attend)
+        encoder = x[:, 0]
+        if self.config.mm_projections:
+            x = self.to_shared[modality](x)
+        mapped = x[:, 0]
+        for block in self.shared:
+            x = block(x, attend)
+        return {"encoder": encoder, "mapped": mapped, "output": x[:, 0]}
+
+    @torch.no_grad()
+    def _embed(self, modality: str, batch: Batch, layer: str | None) -> Tensor:
+        layer = layer or self.layers[-1]
+        if layer not in self.layers:
+            raise UserError(f"layer {layer!r} is not one of this student's{nearest(layer, self.layers)}")
+        stages = self._stages(modality, batch)
+        if layer != "projection":
+            return stages["encoder" if layer == "encoder" else "output"]
+        if self.projections is None:
+            return stages["mapped"]
+        return self.projections.project(modality, stages)[self.projections.stages[-1]]
+
+    def _in_teacher_space(self, output: Tensor) -> Tensor:
+        return output if self.head is None else self.head(output)
+
+    def _load_checkpoints(self) -> None:
+        """Embeddings and specific blocks of both models; the shared blocks from the text model's last, if so asked."""
+        config = self.config
+        if config.image_weights is None or config.text_weights is None:
+            raise UserError(
+                "student.image_weights and student.text_weights are needed: data2vec 2.0's two checkpoints, "
+                "or set student.init=random"
+            )
+        image = load_image_checkpoint(Path(config.image_weights), heads=config.heads)
+        text = load_text_checkpoint(Path(config.text_weights), heads=config.heads)
+        check_width(image.sizes, config.width, config.image_weights)
+        check_width(text.sizes, config.width, config.text_weights)
+        own = len(self.specific)
+        if max(own, config.shared) > min(len(image.blocks), len(text.blocks)):
+            raise UserError(f"the checkpoints have too few blocks for student.depth {config.depth}: make it smaller")
+        for modality, source, weights in (("image", image, config.image_weights), ("text", text, config.text_weights)):
+            load_strictly(self.embed[modality], source.embed.state_dict(), "the student's embeddings", weights)
+        for index, block in enumerate(self.specific):
+            block.load(image.blocks[index], text.blocks[index])
+        if config.shared_init == "text":
+            first = len(text.blocks) - config.shared
+            for index, block in enumerate(self.shared):
+                block.load_state_dict(text.blocks[first + index].state_dict())
