@@ -1,15 +1,13 @@
-"""Prepared data and a teacher small enough for tests; run as a script it is one `cache-teacher` process.
-
-    python cache_worker.py ROOT NAME [--shard K/N] [--dry-run] [KEY=VALUE ...]
+"""Prepared data, a teacher small enough for tests, and the stage on them in this or in a process of its own.
 
 `delay_s` of the teacher makes a forward last, so that a kill can land inside one.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
-import sys
+import os
+import resource
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,7 +94,7 @@ class TinyTeacher:
         return {
             "image_cls": SignalSpec("image_cls", "images", (6,)),
             "words": SignalSpec("words", "texts", (0, 3), ragged=True),
-            "wide": SignalSpec("wide", "images", (2, 6), default=False),
+            "wide": SignalSpec("wide", "images", (2, 600), default=False),
         }
 
     def tokenize(self, texts: Sequence[str]) -> dict[str, Tensor]:
@@ -120,7 +118,7 @@ class TinyTeacher:
         if "pixels" in batch:
             pixels = self.picture_transform.normalize(batch["pixels"], torch.float32)
             said["image_cls"] = pixels.flatten(1) @ self.weight + 1.0
-            said["wide"] = torch.stack([said["image_cls"], -said["image_cls"]], 1)
+            said["wide"] = torch.stack([said["image_cls"], -said["image_cls"]], 1).repeat(1, 1, 100)
         else:
             lengths = batch["attention_mask"].sum(1).tolist()
             said["words"] = [ids[:n, None] * torch.tensor([0.5, 1.0, 2.0]) for ids, n in
@@ -143,25 +141,18 @@ def cache(root: Path, name: str | None = "tiny", *settings: str, **context: Any)
     return cache_teacher.run(resolved.config, StageContext(root, name, "cpu", **context))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("root", type=Path)
-    parser.add_argument("name")
-    parser.add_argument("settings", nargs="*")
-    parser.add_argument("--shard")
-    parser.add_argument("--file-bytes", type=int, help="largest file that may be written")
-    given = parser.parse_args()
-    if given.file_bytes:
-        import resource
+def work(
+    root: Path, name: str, settings: Sequence[str], report: Path, rank: tuple[int, int] = (0, 1), file_bytes: int = 0
+) -> None:
+    """A process of its own: `report` gets the status or the error, the exit code is the command line's.
 
-        resource.setrlimit(resource.RLIMIT_FSIZE, (given.file_bytes, given.file_bytes))
-    shard = tuple(int(part) for part in given.shard.split("/")) if given.shard else None
+    rank: (K, N), as torchrun says it. file_bytes: no file may become larger.
+    """
+    os.environ.update(RANK=str(rank[0]), WORLD_SIZE=str(rank[1]))
+    if file_bytes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
     try:
-        print(cache(given.root, given.name, *given.settings, shard=shard)["status"])
+        report.write_text(cache(root, name, *settings)["status"])
     except MmkdError as error:
-        print(error, file=sys.stderr)
+        report.write_text(str(error))
         raise SystemExit(error.exit_code) from None
-
-
-if __name__ == "__main__":
-    main()

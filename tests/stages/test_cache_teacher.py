@@ -120,7 +120,7 @@ def test_signals_must_be_the_teachers_and_of_the_datas_tables(root: Path) -> Non
     with pytest.raises(UserError, match=r"'image_clss' is not one of the teacher's .did you mean 'image_cls'"):
         cache(root, "tiny", 'signals=["image_clss"]')
     cache(root, "wide", 'signals=["wide"]')
-    assert open_cache("wide", root=root)["wide"].shape == (ROWS["train"], 2, 6)
+    assert open_cache("wide", root=root)["wide"].shape == (ROWS["train"], 2, 600)
     with pytest.raises(UserError, match="--views 2 asks for views of pictures"):
         cache(root, "words", 'signals=["words"]', "cache.views=2")
 
