@@ -39,7 +39,7 @@ def _environment() -> jinja2.Environment:
 
 
 def shown(value: Cell) -> str:
-    """A table's cell as text: numbers with thousands marked, fractions to two places, or four digits below one."""
+    """A table's cell as text: numbers with thousands marked, to two places, below one to four."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -47,5 +47,7 @@ def shown(value: Cell) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.2f}" if value == 0 or abs(value) >= 1 else f"{value:.4g}"
+        if 0 < abs(value) < 1:
+            return f"{value:.4f}" if abs(value) >= 0.001 else f"{value:.3g}"
+        return f"{value:,.2f}"
     return value

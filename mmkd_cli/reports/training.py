@@ -50,7 +50,8 @@ def curves(metrics: Path) -> list[Figure]:
         elif name == "lr":
             groups["Learning rate"] = [name]
         elif "/" in name:
-            groups.setdefault(name.partition("/")[0], []).append(name)
+            group = name.partition("/")[0]
+            groups.setdefault("Validation" if group == "val" else group, []).append(name)
     return [
         line_figure(
             {name: thinned(*series[name]) for name in names}, "step", _unit(names), _caption(title, series[names[0]][0])

@@ -1,0 +1,57 @@
+"""Whether a score is zero-shot: judged from manifests, never from names that a user chose.
+
+Yes where the model saw nothing of the set and was trained without a contrastive loss, which is retrieval's own
+objective (the MM-D2V2 notes do not call retrieval zero-shot with one). Where no manifest tells, the value is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmkd_cli.core.artifacts import Artifact
+
+NAMED_SETS = ("coco", "flickr30k", "flickr8k", "scenes")
+"""Sources that stand for one set, whatever files they are read from."""
+RELATED = frozenset({"flickr8k", "flickr30k"})
+"""Flickr30k extends Flickr8k: the photos of one are among the other's."""
+
+
+def zero_shot(run: Artifact | None, trained_on: Sequence[Artifact | None], data: Artifact | None) -> dict[str, Any]:
+    """{"value": bool or None, "reason"}. trained_on: the run's data, None for what is no longer there."""
+    if run is None:
+        return {"value": None, "reason": "no manifest says what the model was trained on"}
+    if data is None:
+        return {"value": None, "reason": "no manifest says what the scored items are"}
+    for seen in trained_on:
+        if seen is not None and (why := _same_set(seen, data)):
+            return {"value": False, "reason": f"trained on {seen.label}: {why}"}
+    terms = contrastive_terms(run.plan["config"])
+    if terms:
+        return {"value": False, "reason": f"not trained on this set, but with a contrastive loss ({', '.join(terms)})"}
+    if None in trained_on or not trained_on:
+        return {"value": None, "reason": "some of the data that the model was trained on is no longer in the root"}
+    names = ", ".join(seen.label for seen in trained_on if seen is not None)
+    return {"value": True, "reason": f"trained on {names} only, with no contrastive loss"}
+
+
+def contrastive_terms(config: Mapping[str, Any]) -> list[str]:
+    """Keys of the method that weigh a contrastive loss above 0."""
+    method = config.get("method") or {}
+    return [
+        f"method.{name}={value}"
+        for name, value in method.items()
+        if "contrastive" in name and isinstance(value, (int, float)) and value > 0
+    ]
+
+
+def _same_set(seen: Artifact, data: Artifact) -> str:
+    """Why two data artifacts hold the same set, or an empty string."""
+    if seen.fingerprint == data.fingerprint:
+        return "this very data (another split of it, if the splits differ)"
+    if seen.plan["identity"].get("files") == data.plan["identity"].get("files"):
+        return "prepared from the same files"
+    sets = {seen.content.get("source"), data.content.get("source")}
+    if len(sets) == 1 and sets <= set(NAMED_SETS):
+        return f"the same set, {sets.pop()}"
+    return "Flickr30k extends Flickr8k" if sets == RELATED else ""

@@ -1,0 +1,234 @@
+"""`mmkd evaluate`: scores by the official rules, with intervals, and a page to look at.
+
+config -> model, data and cache opened (or ready embeddings) -> plan -> bench -> scores, predictions, page -> manifest.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import SerializeAsAny
+
+from mmkd_cli.core import artifacts, console, paths
+from mmkd_cli.core import config as configs
+from mmkd_cli.core.artifacts import Artifact, FileRecord, Plan
+from mmkd_cli.core.config import Config as Table
+from mmkd_cli.core.config import StageConfig, key
+from mmkd_cli.core.contracts import Bench, BenchInput, Scores, StageContext
+from mmkd_cli.core.errors import UserError
+from mmkd_cli.core.fingerprints import sha256_file, sha256_json
+
+if TYPE_CHECKING:
+    from mmkd_cli.stages.evaluation_inputs import Opened
+
+PROBE_BATCHES = 2
+"""Batches of pictures and of texts that are embedded to estimate the time of all."""
+
+
+class Config(StageConfig):
+    """`stage = "evaluate"`."""
+
+    slots: ClassVar[dict[str, str]] = {"bench": "benches"}
+
+    bench: SerializeAsAny[Table] = key(description="what to score, by name, and its keys")
+    model: str | None = key(
+        None, "RUN, open_clip:ARCH:FILE|TAG or hf:ID|FOLDER (default: the only run)", identity=False
+    )
+    image_model: str | None = key(None, "the half that embeds pictures", identity=False)
+    text_model: str | None = key(None, "the half that embeds texts", identity=False)
+    data: str | None = key(None, "prepared data (default: the run's own)", identity=False)
+    cache: str | None = key(None, "the teacher's signals (default: the run's own)", identity=False)
+    split: str | None = key(None, "split of the data (default: test where there is one)", identity=False)
+    layer: str | None = key(None, "output of the model to measure (default: its last)")
+    embeddings: str | None = key(None, "ready embeddings, npz or safetensors, in place of model and data",
+                                 identity=False)  # fmt: skip
+    precision: Literal["float32", "bfloat16"] = key("float32", "of the model's forward", source="[U] exact")
+    batch_size: int = key(64, "rows of one forward", unit="rows", source="[U]", identity=False, ge=1)
+
+
+def run(config: Config, context: StageContext) -> dict[str, Any]:
+    """Score, or say again what was scored. Returns the score document."""
+    from mmkd_cli.benches.runner import open_bench
+
+    job = Job(config, context, open_bench(config.bench))
+    return job.dry_run() if context.dry_run else job.run()
+
+
+class Job:
+    """One result."""
+
+    def __init__(self, config: Config, context: StageContext, bench: Bench) -> None:
+        from mmkd_cli.training.devices import open_device
+
+        self.config, self.context, self.bench = config, context, bench
+        self.bench_name = str(config.bench.name)  # type: ignore[attr-defined]
+        self.started = time.time()
+        self.device = "cpu" if config.embeddings else str(open_device(context.device))
+        self.opened: Opened | None = None
+        if config.embeddings is None:
+            from mmkd_cli.stages.evaluation_inputs import open_inputs
+
+            self.opened = open_inputs(config, context.root, bench, self.device)
+        else:
+            named = ("model", "image_model", "text_model", "data", "cache", "split", "layer")
+            if given := [name for name in named if getattr(config, name) is not None]:
+                raise UserError(
+                    f"--embeddings takes the place of --{given[0].replace('_', '-')}: leave one of them out"
+                )
+
+    def run(self) -> dict[str, Any]:
+        plan = self.plan()
+        folder = self.context.root / paths.FOLDERS["result"] / plan.name
+        with artifacts.lock(folder):
+            state, artifact = artifacts.begin(folder, plan)
+            damage = artifact.damage() if state == "finished" else {}
+            if state == "finished" and not damage:
+                document = dict(paths.read_json(folder / "scores.json"))
+                console.say(f"{artifact.label} is already done: {folder}")
+            else:
+                document = self._score(artifact)
+                for file, what in sorted(damage.items()):
+                    console.say(f"{artifact.label}: made again {file} ({what})")
+        self._show(document, folder)
+        return document
+
+    def dry_run(self) -> dict[str, Any]:
+        """Rows and an estimate of time from a few embedded batches. Writes nothing."""
+        rows, seconds = 0, 0.0
+        if self.opened is not None:
+            from mmkd_cli.benches.embedding import embed_images, embed_texts, pair_rows
+
+            given, found = self._given(), pair_rows(self.opened.data, self.opened.split)
+            rows = len(found.images) + len(found.texts)
+            for embed, every in ((embed_images, found.images), (embed_texts, found.texts)):
+                some = every[: PROBE_BATCHES * self.config.batch_size]
+                began = time.perf_counter()
+                embed(given, some, self.config.layer)
+                seconds += (time.perf_counter() - began) / len(some) * len(every)
+        console.say(f"would score {rows:,} rows by {self.bench_name}: about {seconds:,.0f} s on {self.device}")
+        return {"kind": "result", "name": self.context.name, "status": "dry run", "rows": rows, "seconds": seconds,
+                "device": self.device}  # fmt: skip
+
+    def plan(self) -> Plan:
+        """What decides the scores: bench, model, data and split, cache or live teacher, or the embeddings' bytes."""
+        config, opened = self.config, self.opened
+        inputs = opened.inputs() if opened else ()
+        identity: dict[str, Any] = {
+            "stage": "evaluate",
+            "config": configs.identity(config),
+            "inputs": {i.role: i.fingerprint for i in inputs},
+        }
+        if opened is None:
+            identity["files"] = {"embeddings": self._embeddings_sha256()}
+        else:
+            identity["split"] = opened.split
+            if opened.kind != "run":
+                identity["model"] = opened.model.identity()
+        plan = Plan("result", "evaluate", self.context.name or "", identity, config.model_dump(mode="json"), inputs)
+        if self.context.name:
+            return plan
+        of = Path(str(config.embeddings)).stem if opened is None else opened.name.rpartition("/")[2]
+        return replace(plan, name=artifacts.default_name([self.bench_name, of], plan))
+
+    def _given(self) -> BenchInput:
+        config, opened = self.config, self.opened
+        if opened is None:
+            from mmkd_cli.benches.embeddings_file import read_embeddings
+
+            return BenchInput(embeddings=read_embeddings(Path(str(config.embeddings))))
+        return BenchInput(
+            model=opened.model, data=opened.data, split=opened.split, targets=opened.targets(), layer=config.layer,
+            precision=config.precision, device=self.device, batch_size=config.batch_size, workers=self.context.workers,
+        )  # fmt: skip
+
+    def _score(self, artifact: Artifact) -> dict[str, Any]:
+        from mmkd_cli.benches.clip_benchmark import clip_benchmark_layout
+        from mmkd_cli.benches.runner import score
+        from mmkd_cli.reports.result import write_result_page
+
+        folder = artifact.path
+        scores = score(self.config.bench, self._given())
+        document = self._document(scores)
+        with (
+            paths.atomic_path(folder / "predictions.jsonl") as temporary,
+            open(temporary, "w", encoding="utf-8") as out,
+        ):
+            for item in scores.items:
+                out.write(json.dumps(item, ensure_ascii=False, allow_nan=False) + "\n")
+        names = ["predictions.jsonl", "scores.json", "report.html"]
+        layout = clip_benchmark_layout(document, self.opened.data.artifact.name if self.opened else None)
+        if layout is not None:
+            paths.write_json(folder / "clip_benchmark.json", layout)
+            names.append("clip_benchmark.json")
+        write_result_page(folder / "report.html", document, scores.page)
+        paths.write_json(folder / "scores.json", document)
+        files = {name: FileRecord.of(folder / name) for name in names}
+        hashed = {name: files[name].xxh3_128 for name in ("predictions.jsonl", "scores.json")}
+        artifacts.finish(
+            artifact, content={"rows": scores.counts["items"], "bench": self.bench_name, "metrics": scores.metrics},
+            files=files, hashed=hashed, started=self.started,
+        )  # fmt: skip
+        return document
+
+    def _document(self, scores: Scores) -> dict[str, Any]:
+        """What scores.json holds and `--json` prints (FORMATS.md, result)."""
+        opened = self.opened
+        model: dict[str, Any] = {"name": opened.name, "kind": opened.kind} if opened else {
+            "name": Path(str(self.config.embeddings)).name, "kind": "embeddings"}  # fmt: skip
+        fingerprints = {i.role: i.fingerprint for i in (opened.inputs() if opened else ())}
+        if opened is None:
+            fingerprints["embeddings"] = self._embeddings_sha256()
+        elif opened.kind != "run":
+            fingerprints["model"] = sha256_json(opened.model.identity())
+        if self.config.layer is not None:
+            model["layer"] = self.config.layer
+        return {
+            "bench": self.bench_name,
+            "split": opened.split if opened else None,
+            "model": model,
+            "zero_shot": self._zero_shot(),
+            "counts": scores.counts,
+            "metrics": scores.metrics,
+            "intervals": {name: list(interval) for name, interval in scores.intervals.items()},
+            "by": scores.by,
+            "quoted": scores.quoted,
+            "fingerprints": fingerprints,
+            "versions": artifacts.versions(),
+        }
+
+    def _zero_shot(self) -> dict[str, Any]:
+        from mmkd_cli.benches.zero_shot import zero_shot
+        from mmkd_cli.stages.evaluation_inputs import trained_on
+
+        if self.opened is None:
+            return zero_shot(None, [], None)
+        run = self.opened.runs[0] if self.opened.kind == "run" else None
+        seen = trained_on(self.context.root, run) if run else []
+        return zero_shot(run, seen, self.opened.data.artifact)
+
+    def _embeddings_sha256(self) -> str:
+        path = Path(str(self.config.embeddings))
+        if not path.is_file():
+            raise UserError(f"embeddings {path} is not a file: give an .npz or .safetensors")
+        return sha256_file(path, self.context.root / ".hashes")
+
+    def _show(self, document: Mapping[str, Any], folder: Path) -> None:
+        from mmkd_cli.reports.result import quoted_table, score_table
+        from mmkd_cli.reports.tables import print_table
+
+        print_table(score_table(document))
+        beside = quoted_table(document, brief=True)
+        if beside is not None:
+            print_table(beside)
+        said = document["zero_shot"]
+        console.say(f"zero-shot: {said['value']} ({said['reason']})")
+        counts = document["counts"]
+        console.say(
+            f"{folder}: {counts['items']:,} items, {counts['skipped']:,} skipped, {time.time() - self.started:,.1f} s; "
+            f"look at {folder / 'report.html'}"
+        )

@@ -1,0 +1,167 @@
+"""What `evaluate` opens: the model, the data that it is measured on, and the cached signal it may start from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmkd_cli.core import artifacts, console, lineage, registry
+from mmkd_cli.core import config as configs
+from mmkd_cli.core.artifacts import Artifact, Input
+from mmkd_cli.core.contracts import Bench, DualEncoder, Targets
+from mmkd_cli.core.errors import MmkdError, Refused, UserError
+from mmkd_cli.core.references import parse_model
+
+if TYPE_CHECKING:
+    from mmkd_cli.cache.reader import Cache
+    from mmkd_cli.data.prepared import PreparedData
+
+
+@dataclass
+class Opened:
+    """runs: those among the model's parts. cache: None where pictures are read, or the teacher runs live."""
+
+    model: DualEncoder
+    name: str
+    kind: str
+    runs: Sequence[Artifact]
+    data: PreparedData
+    split: str
+    cache: Cache | None
+
+    def inputs(self) -> tuple[Input, ...]:
+        """As the plan records them."""
+        roles = ["model"] if len(self.runs) == 1 else [f"model.{number}" for number in range(len(self.runs))]
+        found = [run.as_input(role) for role, run in zip(roles, self.runs, strict=True)]
+        found.append(self.data.artifact.as_input("data"))
+        return (*found, *([self.cache.artifact.as_input("cache")] if self.cache else []))
+
+    def targets(self) -> Callable[[str], Targets | None] | None:
+        """The cached signals by split."""
+        cache = self.cache
+        return cache.targets if cache is not None else None
+
+
+def open_inputs(config: Any, root: Path, bench: Bench, device: str) -> Opened:
+    """Open what the configuration names; what it leaves out is the run's own, or the only one that fits, and said."""
+    from mmkd_cli.benches.runner import default_split
+    from mmkd_cli.data.prepared import open_data
+    from mmkd_cli.students.dual_encoders import open_dual_encoder
+
+    names = [name for name in (config.model, config.image_model, config.text_model) if name is not None]
+    if not names:
+        config = config.model_copy(update={"model": artifacts.only(root, "run", "--model").name})
+        names = [config.model]
+        console.say(f"model: run {names[0]}, the only one in {root}")
+    if config.model is None and None in (config.image_model, config.text_model):
+        raise UserError("two halves are needed: give both --image-model and --text-model, or --model alone")
+    runs = [run for name in names if (run := _run(root, name)) is not None]
+    data = open_data(root, config.data or _default_data(root, runs, bench))
+    split = config.split or default_split(bench, data.splits)
+    data.tables(split)
+    if config.split is None:
+        console.say(f"split: {split}")
+    model = open_dual_encoder(
+        config.model, root=root, image_model=config.image_model, text_model=config.text_model, device=device
+    )
+    kind = "run" if runs and len(names) == 1 else "halves" if len(names) > 1 else parse_model(names[0]).library
+    cache = _cache(config, root, model, runs, data, split)
+    return Opened(model, " + ".join(names), kind, runs, data, split, cache)
+
+
+def trained_on(root: Path, run: Artifact) -> list[Artifact | None]:
+    """The data that a run was trained on; None for what the root no longer has."""
+    return [lineage.find(root, i) for i in run.inputs if i.kind == "data"]
+
+
+def _run(root: Path, name: str) -> Artifact | None:
+    """The run of a model's name; None of a library's model."""
+    return None if parse_model(name).library else artifacts.open_artifact(root, name, "run")
+
+
+def _default_data(root: Path, runs: Sequence[Artifact], bench: Bench) -> str:
+    """The bench's own set among the data of the runs, else the first of these, else the only one that fits."""
+    source = getattr(bench, "source", None)
+    asked = [i for run in runs for i in run.inputs if i.kind == "data"]
+    found = [there for i in asked if (there := lineage.find(root, i)) is not None]
+    if asked and not found:
+        raise Refused(
+            f"{runs[0].label} was trained on data {asked[0].name!r}, which is not in {root}: prepare it again, or "
+            "name other data by --data"
+        )
+    if found:
+        chosen = next((data for data in found if data.content.get("source") == source), found[0])
+        console.say(f"data: {chosen.name}, which {runs[0].label} was trained on")
+        return str(chosen.path)
+    chosen = artifacts.only(root, "data", "--data", lambda a: source in (None, a.content.get("source")))
+    console.say(f"data: {chosen.name}, the only one in {root} that fits")
+    return str(chosen.path)
+
+
+def _cache(
+    config: Any, root: Path, model: DualEncoder, runs: Sequence[Artifact], data: PreparedData, split: str
+) -> Cache | None:
+    """The named cache, else the run's own if it is of this data, else another of the same teacher, else None."""
+    from mmkd_cli.cache.reader import Cache, open_cache
+
+    signal = model.image_signal
+    if signal is None:
+        if config.cache is not None:
+            raise UserError(f"--cache {config.cache}: this model reads pictures and no cached signal: leave it out")
+        return None
+    teacher = _teacher_identity(root, runs)
+    if config.cache is not None:
+        named = open_cache(config.cache, root=root)
+        artifacts.require_same(named.artifact, "data", data.artifact)
+        asked = named.artifact.plan["identity"]["teacher"]
+        if teacher is not None and asked != teacher:
+            raise Refused(
+                f"{named.artifact.label} was made with another teacher than {runs[0].label}: "
+                f"{artifacts.difference(teacher, asked)}: name a cache of the run's teacher"
+            )
+        if why := _unfit(named.artifact, signal, split):
+            raise UserError(f"{named.artifact.label} {why}: name another cache, or leave --cache out")
+        return named
+    own = [there for run in runs for i in run.inputs if i.kind == "cache" and (there := lineage.find(root, i))]
+    for candidate in [*own, *artifacts.every(root, "cache")]:
+        of_data = any(i.role == "data" and i.fingerprint == data.artifact.fingerprint for i in candidate.inputs)
+        same = candidate in own or (teacher is not None and candidate.plan["identity"]["teacher"] == teacher)
+        if candidate.manifest is None or not of_data or not same or _unfit(candidate, signal, split):
+            continue
+        artifacts.open_artifact(root, str(candidate.path), "cache")  # refuses what is damaged
+        console.say(f"cache: {candidate.name}, for the pictures' {signal}")
+        return Cache(candidate)
+    console.say(f"no cache of {data.artifact.label} holds the pictures' {signal}: the teacher runs live")
+    return None
+
+
+def _unfit(cache: Artifact, signal: str, split: str) -> str:
+    """Why a cache cannot serve a split's pictures, or an empty string."""
+    index = cache.plan["work"]["index"]
+    if signal not in index["signals"]:
+        return f"has no signal {signal!r}"
+    if index["n_views"]:
+        return f"holds {index['n_views']} augmented views and not the evaluation transform"
+    return "" if split in index["rows"] else f"has no split {split!r}"
+
+
+def _teacher_identity(root: Path, runs: Sequence[Artifact]) -> dict[str, Any] | None:
+    """The identity of the teacher of the (one) run that has one, as caches record it; None where it can't be told."""
+    for run in runs:
+        if "teacher" in run.plan["identity"]:
+            return dict(run.plan["identity"]["teacher"])
+        for needed in run.inputs:
+            if needed.kind == "cache" and (cache := lineage.find(root, needed)) is not None:
+                return dict(cache.plan["identity"]["teacher"])
+        table = run.plan["config"].get("teacher")
+        if table:
+            chosen = registry.load("teachers", table["name"])
+            try:
+                said = chosen(configs.validate(chosen.Config, table)).identity(root / ".hashes")
+            except MmkdError as error:
+                console.detail(f"the teacher of {run.label} can't be identified: {error}")
+                continue
+            return {"name": table["name"], **said}
+    return None
