@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,4 +42,11 @@ def inner_path(name: str, where: str) -> str:
     """A relative path that stays in its folder, else UserError."""
     if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or "\0" in name or not name:
         raise UserError(f"{where}: path {name!r} leaves its folder: a relative path without .. is needed")
+    return name
+
+
+def split_name(name: str, where: str) -> str:
+    """A split's name that can be a folder's, else UserError."""
+    if not re.fullmatch(r"\w+([.-]\w+)*", name):
+        raise UserError(f"{where}: {name!r} can't be a split's name: letters, digits, _ . - only")
     return name

@@ -176,11 +176,8 @@ def _read(path: Path, config: KarpathyConfig, splits: dict[str, _Split]) -> None
 
 
 def _split_name(name: str, config: KarpathyConfig, where: str) -> str:
-    """`train` for splits that count as train; a name that can be a folder's."""
-    name = "train" if name in config.train_splits else name
-    if not re.fullmatch(r"\w+([.-]\w+)*", name):
-        raise UserError(f"{where}, field 'split': {name!r} can't be a split's name: letters, digits, _ . - only")
-    return name
+    """`train` for splits that count as train."""
+    return "train" if name in config.train_splits else fields.split_name(name, f"{where}, field 'split'")
 
 
 def _read_official(
