@@ -9,6 +9,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -46,10 +47,17 @@ class PictureError(UserError):
     """A picture that can't be used; the message is the reason."""
 
 
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of FORMATS that this build of Pillow has."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
 def open_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The picture of these bytes with its header read and no pixel decoded. PictureError if it is none or too large."""
     try:
-        image = Image.open(BytesIO(data), formats=FORMATS)
+        image = Image.open(BytesIO(data), formats=_formats())
     except Image.DecompressionBombError:
         raise PictureError(f"it has more pixels than {max_pixels:,}") from None
     except Exception as error:  # Pillow's plugins raise whatever their parsers meet
