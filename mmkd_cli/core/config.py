@@ -135,7 +135,8 @@ def resolve(stage: type[StageConfig], layers: Sequence[Layer]) -> Resolved:
         table = {k: ({"name": v} if k in stage.slots and isinstance(v, str) else v) for k, v in layer.values.items()}
         for slot in stage.slots:  # another name makes the other entry's keys void
             old, new = values.get(slot), table.get(slot)
-            if isinstance(old, dict) and isinstance(new, dict) and new.get("name", old.get("name")) != old.get("name"):
+            both_named = isinstance(old, dict) and isinstance(new, dict) and "name" in old and "name" in new
+            if both_named and old["name"] != new["name"]:
                 values.pop(slot)
         values = _merge(values, table)
         origins.update({dotted: layer.origin for dotted, _ in flatten(table)})
