@@ -101,7 +101,12 @@ class Job:
         with artifacts.lock(folder):
             state, artifact = artifacts.begin(folder, plan)
             damage = artifact.damage() if state == "finished" else {}
-            return self._work(folder, *self._agree((state == "finished" and not damage, damage)))
+            try:
+                return self._work(folder, *self._agree((state == "finished" and not damage, damage)))
+            except UserError:
+                if state == "new" and not (folder / "checkpoints").exists():  # nothing was trained: the name is free
+                    shutil.rmtree(folder)
+                raise
 
     def dry_run(self) -> dict[str, Any]:
         """Steps, parameters, bytes and an estimate of time from a few measured steps. Writes nothing."""
