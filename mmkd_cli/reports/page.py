@@ -39,7 +39,7 @@ def _environment() -> jinja2.Environment:
 
 
 def shown(value: Cell) -> str:
-    """A table's cell as text: numbers with thousands marked, to two places, below one to four."""
+    """A table's cell as text: numbers with thousands marked, to two places, below one to four if they need them."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -47,7 +47,7 @@ def shown(value: Cell) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        if 0 < abs(value) < 1:
+        if abs(value) < 1 and value != round(value, 2):
             return f"{value:.4f}" if abs(value) >= 0.001 else f"{value:.3g}"
         return f"{value:,.2f}"
     return value

@@ -26,4 +26,6 @@ def print_table(table: Table) -> None:
         style = "italic dim" if number in table.quoted else None
         drawn.add_row(*(escape(shown(value)) for value in row), style=style)
     out = console.stderr()
-    out.print(drawn, width=None if out.is_terminal else _FILE_COLUMNS)
+    if not out.is_terminal:
+        out.width = _FILE_COLUMNS
+    out.print(drawn)
