@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from mmkd_cli.core import registry
 from mmkd_cli.core.errors import UserError
 
 LIBRARIES = ("open_clip", "timm", "hf", "diffusers")
@@ -12,7 +13,8 @@ LIBRARIES = ("open_clip", "timm", "hf", "diffusers")
 class ModelReference(NamedTuple):
     """`open_clip:ARCH[:FILE|TAG]`, `timm:ARCH[:FILE]`, `hf:ID|FOLDER`, `diffusers:ID|FOLDER`, or a plain name.
 
-    Of a plain name (a run, a registered teacher) the library is '' and `arch` is the name.
+    Of a plain name (a run, a registered teacher) the library is '' and `arch` is the name; of a registered teacher
+    with its weights, `d2v2:FILE`, both are the teacher's name.
     """
 
     library: str
@@ -23,6 +25,8 @@ class ModelReference(NamedTuple):
 def parse_model(text: str) -> ModelReference:
     """Split a model's name; a name with no known library in front is a run or a registered name."""
     library, colon, rest = text.partition(":")
+    if colon and library not in LIBRARIES and library in registry.table("teachers"):
+        return ModelReference(library, library, rest or None)
     if not colon or library not in LIBRARIES:
         return ModelReference("", text, None)
     if not rest:
@@ -66,7 +70,9 @@ def teacher_table(text: str) -> dict[str, str]:
     elif library == "open_clip":
         table = {"name": "clip", "arch": arch}
     elif library == "hf":
-        table = {"name": "clip", "arch": "transformers", "weights": arch}
-    else:
+        table = {"name": "clip", "weights": arch}
+    elif library == "diffusers":
         table = {"name": "stable-diffusion", "weights": arch}
+    else:
+        table = {"name": library}
     return {**table, "weights": weights} if weights else table

@@ -31,7 +31,7 @@ class TextEncoderConfig(Config):
         source="[P] data2vec 2.0; [U] 8,192 hold nearly all words of a caption set", ge=32,
     )  # fmt: skip
     tokenizer: str | None = key(
-        None, "folder or id of a tokenizer (None: the one beside the weights; scratch: trained on the captions)",
+        None, "folder of a tokenizer (None: the one beside the weights; scratch: trained on the captions)",
         identity=False,
     )  # fmt: skip
     max_tokens: int = key(64, "length of a text with its special tokens", unit="tokens", source="[S] 64", ge=3)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from mmkd_cli.core.errors import UserError
 
@@ -34,15 +34,6 @@ class FixedLengthTokenizer:
     def save(self, folder: Path) -> None:
         """Write it beside the model, in transformers' layout."""
         self.tokenizer.save_pretrained(folder)
-
-
-def open_tokenizer(folder_or_id: str | Path) -> PreTrainedTokenizerBase:
-    """A tokenizer from a folder, or from the hub's cache by id."""
-    try:
-        return AutoTokenizer.from_pretrained(folder_or_id)
-    except (OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
-        raise UserError(f"no tokenizer in {str(folder_or_id)!r} ({first}): set student.tokenizer to a folder") from None
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:

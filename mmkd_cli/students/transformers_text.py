@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, RobertaPreLayerNormConfig
 from transformers.utils import logging
 
+from mmkd_cli.architectures.transformers_folder import open_tokenizer
 from mmkd_cli.core.errors import UserError
+from mmkd_cli.core.hub import hub_folder
 from mmkd_cli.students.text_config import TextEncoderConfig
-from mmkd_cli.students.tokenizers import FixedLengthTokenizer, open_tokenizer, train_tokenizer
+from mmkd_cli.students.tokenizers import FixedLengthTokenizer, train_tokenizer
 
 SCRATCH_VOCABULARY = 8192
 SCRATCH_DEPTH = 2
@@ -65,13 +67,13 @@ def build(
     if config.text == "scratch":
         given = config.tokenizer
         vocabulary = config.vocabulary or SCRATCH_VOCABULARY
-        tokenizer = open_tokenizer(given) if given else train_tokenizer(captions(), vocabulary)
+        tokenizer = open_tokenizer(Path(given)) if given else train_tokenizer(captions(), vocabulary)
         model = AutoModel.from_config(scratch_config(config, len(tokenizer), tokenizer.pad_token_id))
     else:
         found = transformers_config(config)
-        tokenizer = open_tokenizer(config.tokenizer or str(config.text_weights))
-        random = config.init == "random"
-        model = AutoModel.from_config(found) if random else _pretrained(str(config.text_weights), found)
+        folder = weights_folder(config)
+        tokenizer = open_tokenizer(Path(config.tokenizer) if config.tokenizer else folder)
+        model = AutoModel.from_config(found) if config.init == "random" else _pretrained(folder, found)
     return TransformersText(model), FixedLengthTokenizer(tokenizer, config.max_tokens)
 
 
@@ -88,7 +90,7 @@ def empty(config: TextEncoderConfig) -> TransformersText:
 def load(folder: Path, config: TextEncoderConfig) -> tuple[TransformersText, FixedLengthTokenizer]:
     """What `save` of both wrote into `folder`."""
     with quiet_transformers():
-        model = AutoModel.from_pretrained(folder)
+        model = AutoModel.from_pretrained(folder, local_files_only=True)
     return TransformersText(model), FixedLengthTokenizer(open_tokenizer(folder), config.max_tokens)
 
 
@@ -114,24 +116,19 @@ def scratch_config(config: TextEncoderConfig, vocabulary: int, pad_token_id: int
 
 def transformers_config(config: TextEncoderConfig) -> PretrainedConfig:
     """The configuration of a folder or id, cut to `depth` layers, with our dropout."""
-    reference = config.text_weights
-    if reference is None:
-        raise UserError("student.text_weights is needed: the folder or id of a transformers text encoder")
+    folder = weights_folder(config)
     try:
-        found = AutoConfig.from_pretrained(reference)
+        found = AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"student.text_weights {reference!r} is no transformers model that can be opened here "
-            f"({str(error).splitlines()[0]}): name a folder with config.json"
+            f"{folder} is no model of transformers ({str(error).splitlines()[0]}): name another folder"
         ) from None
     if found.is_encoder_decoder or not hasattr(found, "num_hidden_layers"):
-        raise UserError(
-            f"student.text_weights {reference!r} ({found.model_type}) is not a plain text encoder: name one such as BERT"
-        )
+        raise UserError(f"{folder} ({found.model_type}) is no plain text encoder: name one such as BERT")
     if config.depth is not None:
         if config.depth > found.num_hidden_layers:
             raise UserError(
-                f"student.depth {config.depth} is more than the {found.num_hidden_layers} layers of {reference!r}: "
+                f"student.depth {config.depth} is more than the {found.num_hidden_layers} layers of {folder}: "
                 "make it smaller"
             )
         found.num_hidden_layers = config.depth
@@ -153,12 +150,26 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _pretrained(reference: str, config: PretrainedConfig) -> Any:
+def weights_folder(config: TextEncoderConfig) -> Path:
+    """The folder of the text encoder that the config names, by path or hub id."""
+    if config.text_weights is None:
+        raise UserError("student.text_weights is needed: the folder or id of a transformers text encoder")
+    return hub_folder(config.text_weights)
+
+
+def _pretrained(folder: Path, config: PretrainedConfig) -> Any:
+    """The model with all its weights read; a pooler that the file lacks is not used and stays random."""
     try:
         with quiet_transformers():
-            return AutoModel.from_pretrained(reference, config=config)
-    except (OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
+            model, report = AutoModel.from_pretrained(
+                folder, config=config, local_files_only=True, output_loading_info=True, dtype=torch.float32
+            )
+    except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"student.text_weights {reference!r} has no weights that can be read ({first}): name a whole folder"
+            f"{folder} has no weights that can be read ({str(error).splitlines()[0]}): name a whole folder"
         ) from None
+    if missing := sorted(name for name in report["missing_keys"] if "pooler." not in name):
+        raise UserError(
+            f"{folder} lacks {len(missing)} weights, the first {missing[0]!r}: name a folder of a text encoder"
+        )
+    return model

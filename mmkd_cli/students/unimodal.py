@@ -121,12 +121,10 @@ class Unimodal(nn.Module):
     # ------------------------------------------------------------------------------------------ dual encoder
     def identity(self) -> dict[str, Any]:
         folder = self._require_folder()
-        teacher = self._teacher[0]
         return {
             "student": "unimodal",
             "model": sha256_file(folder / "model"),
             "heads": sha256_file(folder / "heads.safetensors"),
-            "teacher": teacher.identity() if teacher is not None else None,
         }
 
     @property
