@@ -46,7 +46,7 @@ class TeacherInputs:
     def batches(self, split: str, table: str, rows: Iterable[Rows]) -> Iterator[Batch]:
         """In the order of `rows`, which is asked a few batches ahead; see `data.batches`."""
         views = DrawnViews.of(self.index, split) if self.index.views_of(table) else None
-        return batches(
+        for batch in batches(
             self.data.table(table, split),
             table,
             rows,
@@ -54,7 +54,8 @@ class TeacherInputs:
             tokenize=self.teacher.tokenize if table != "images" else None,
             workers=self.workers,
             views=views,
-        )
+        ):
+            yield {**batch, "split": split}
 
     def every_view(self, table: str, rows: np.ndarray) -> Rows:
         """Rows as one forward takes them: with the views axis each row once a view, views of a row side by side."""
