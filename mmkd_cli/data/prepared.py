@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ class PreparedData:
         self.artifact = artifact
         self.rows: dict[str, dict[str, int]] = artifact.content["tables"]
         """split -> table -> rows."""
+        self._opened: dict[tuple[str, str], datasets.Dataset] = {}
         self._rejected: dict[tuple[str, str], list[int]] = {}
         for row in (artifact.manifest or {}).get("rejected", ()):
             self._rejected.setdefault((row["split"], row["table"]), []).append(row["row"])
@@ -40,7 +40,11 @@ class PreparedData:
         """One table of a split; UserError with the nearest name if it is not there."""
         if name not in self._of(split):
             raise UserError(f"{self.artifact.label} has no table {name!r} in {split!r}{nearest(name, self._of(split))}")
-        return _load(self.artifact.path / name / split)
+        if (name, split) not in self._opened:
+            import datasets
+
+            self._opened[name, split] = datasets.load_from_disk(str(self.artifact.path / name / split))
+        return self._opened[name, split]
 
     def rejected(self, split: str, table: str) -> np.ndarray:
         """Rows that are in place and hold nothing, ascending, int64."""
@@ -50,13 +54,6 @@ class PreparedData:
         if split not in self.rows:
             raise UserError(f"{self.artifact.label} has no split {split!r}{nearest(split, self.rows)}")
         return self.rows[split]
-
-
-@cache
-def _load(folder: Path) -> datasets.Dataset:
-    import datasets
-
-    return datasets.load_from_disk(str(folder))
 
 
 def open_data(root: Path, name: str) -> PreparedData:
