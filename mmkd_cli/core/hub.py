@@ -35,3 +35,34 @@ def hub_file(repository: str, filenames: tuple[str, ...]) -> Path:
         f"{filenames[0]} of {identifier} is not on this machine ({reason}): get that file, put it anywhere, "
         f"and name it by --weights FILE"
     )
+
+
+def hub_folder(name: str) -> Path:
+    """A folder with config.json: one on this machine, or the hub's copy of the model `name` (`ID` or `ID@REVISION`)."""
+    folder = Path(name)
+    if (folder / "config.json").is_file():
+        return folder
+    if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UserError(f"{name} holds no config.json: name a folder that transformers wrote")
+    config = hub_file(name, ("config.json",))
+    identifier, _, revision = name.partition("@")
+    _complete_snapshot(identifier, revision or None, config.parent)
+    return config.parent
+
+
+def _complete_snapshot(identifier: str, revision: str | None, folder: Path) -> None:
+    """Fetch weights and tokenizer beside config.json, unless weights are there."""
+    if any(folder.glob("*.safetensors")) or any(folder.glob("*.bin")):
+        return
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    reason = "HF_HUB_OFFLINE is set"
+    try:
+        snapshot_download(
+            identifier, revision=revision, allow_patterns=["*.json", "*.txt", "*.safetensors", "*.model", "*.bpe"]
+        )
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(f"{folder} holds the config of {identifier} and no weights ({reason}): put them there")

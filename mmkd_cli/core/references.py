@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import NamedTuple
 
 from mmkd_cli.core import registry
@@ -63,16 +65,24 @@ def parse_data(text: str) -> DataReference:
 def teacher_table(text: str) -> dict[str, str]:
     """What `--teacher` names, as the keys of the config's teacher table: a registered name, or a library's model."""
     library, arch, weights = parse_model(text)
-    if library == "":
-        return {"name": arch}
+    named = {"weights": weights} if weights else {}
     if library == "timm":
-        table = {"name": "timm", "arch": arch}
-    elif library == "open_clip":
-        table = {"name": "clip", "arch": arch}
-    elif library == "hf":
-        table = {"name": "clip", "weights": arch}
-    elif library == "diffusers":
-        table = {"name": "stable-diffusion", "weights": arch}
-    else:
-        table = {"name": library}
-    return {**table, "weights": weights} if weights else table
+        return {"name": "timm", "arch": arch, **named}
+    if library == "open_clip":
+        return {"name": "clip", "arch": arch, **named}
+    if library == "hf":
+        return {"name": "data2vec" if _model_type(arch).startswith("data2vec") else "clip", "weights": arch}
+    if library == "diffusers":
+        return {"name": "stable-diffusion", "weights": arch}
+    return {"name": arch}
+
+
+def _model_type(folder_or_id: str) -> str:
+    """`model_type` of a transformers folder; of a hub's id, whose files may not be here, the id itself says it."""
+    config = Path(folder_or_id) / "config.json"
+    if not config.is_file():
+        return folder_or_id.rpartition("/")[2]
+    try:
+        return str(json.loads(config.read_text(encoding="utf-8"))["model_type"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{config} names no model_type: name a folder that transformers wrote") from None

@@ -50,29 +50,31 @@ class _Reader:
         batch: Batch = {"row": torch.from_numpy(rows)}
         if self.kind == "images":
             batch["id"] = found.column("image_id").to_pylist()
-            batch["pixels"] = self._pixels(found.column("image"), rows, views)
+            if self.transform is not None:
+                batch["pixels"] = self._pixels(self.transform, found.column("image"), rows, views)
         else:
             batch["id"] = found.column("text_id").to_pylist()
-            assert self.tokenize is not None
-            batch.update(self.tokenize(found.column("text").to_pylist()))
+            if self.tokenize is not None:
+                batch.update(self.tokenize(found.column("text").to_pylist()))
         if views is not None:
             batch["view"] = torch.from_numpy(np.asarray(views, dtype=np.int64))
         return batch
 
-    def _pixels(self, column: Any, rows: np.ndarray, views: np.ndarray | None) -> Any:
+    def _pixels(
+        self, transform: PictureTransform, column: Any, rows: np.ndarray, views: np.ndarray | None
+    ) -> Any:
         """uint8 [B, 3, H, W]; a rejected row (null picture) is zeros."""
         import torch
 
-        assert self.transform is not None
         pixels = []
         for place, picture in enumerate(column):
             data = picture["bytes"].as_py() if picture.is_valid else None
             if data is None:
-                pixels.append(torch.zeros_like(self.transform(Image.new("RGB", (8, 8)))))
+                pixels.append(torch.zeros_like(transform(Image.new("RGB", (8, 8)))))
             elif views is None or self.views is None:
-                pixels.append(self.transform(decode(data)))
+                pixels.append(transform(decode(data)))
             else:
-                pixels.append(self.transform(decode(data), self.views(int(rows[place]), int(views[place]))))
+                pixels.append(transform(decode(data), self.views(int(rows[place]), int(views[place]))))
         return torch.stack(pixels)
 
 
@@ -88,7 +90,8 @@ def batches(
 ) -> Iterator[Batch]:
     """Batches in the order of `rows_per_batch`: "row" int64 [B], "id" list[str], and by the table's kind
 
-    `images`: "pixels" uint8 [B, 3, H, W] through `transform`; texts (any other): what `tokenize` gives. Where rows
+    `images`: "pixels" uint8 [B, 3, H, W] through `transform`; texts (any other): what `tokenize` gives; without one of
+    them (features that are looked up) only the first two. Where rows
     come with view numbers, `views` says what a view is, and "view" int64 [B] is in the batch. `rows_per_batch` is asked
     a few batches ahead. workers: processes; 0 is one background thread.
     """

@@ -1,0 +1,121 @@
+"""Somebody else's features as a teacher: rows of a file, found by id or by row number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from mmkd_cli.core.config import Config, key
+from mmkd_cli.core.contracts import Batch, SignalSpec
+from mmkd_cli.core.errors import UserError
+from mmkd_cli.core.fingerprints import sha256_file
+from mmkd_cli.teachers.feature_files import FeatureFile, open_features
+
+SIGNAL_OF_AXES = {("images", 1): "image_cls", ("images", 2): "image_tokens", ("images", 3): "grid",
+                  ("texts", 1): "text_embedding", ("texts", 2): "text_states"}  # fmt: skip
+
+
+class PrecomputedConfig(Config):
+    """A file of features."""
+
+    name: str = key("precomputed", "the teacher")
+    features: str = key(
+        description="npy, npz or safetensors of [rows, ...], or a TSV of region features (base64 float32)",
+        identity=False,
+    )
+    array: str | None = key(None, "the array's name in the file (default: its only one that is no ids)")
+    ids: str | None = key(
+        None, "name of an array of ids in the file, or a text file with an id a line (default: ids, id, image_id or "
+        "text_id in the file; without one, rows by number)", identity=False,
+    )  # fmt: skip
+    table: Literal["images", "texts"] = key("images", "the table whose rows they are of", source="[U] the usual case")
+    signal: str | None = key(None, "what they are called (default: image_cls, image_tokens, grid or text_embedding)")
+    split: str = key(
+        "train", "the split that rows by number are of", source="[U] the only one of data without official splits"
+    )
+
+
+class Precomputed:
+    """One signal, of the file's shape. There is no model: any number of rows cost what reading them costs."""
+
+    Config: ClassVar[type] = PrecomputedConfig
+
+    def __init__(self, config: PrecomputedConfig) -> None:
+        self.config = config
+        self.picture_transform = None
+        self.tokenize = None
+
+    @cached_property
+    def _features(self) -> FeatureFile:
+        return open_features(Path(self.config.features), self.config.array, self.config.ids)
+
+    @cached_property
+    def _places(self) -> dict[str, int] | None:
+        """Id -> row of the file; None where rows go by number."""
+        ids = self._features.ids
+        if ids is None:
+            return None
+        places = {name: row for row, name in enumerate(ids)}
+        if len(places) != len(ids):
+            seen: set[str] = set()
+            twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+            raise UserError(f"{self.config.features}: {len(ids) - len(places)} ids stand twice, the first {twice!r}")
+        return places
+
+    def identity(self, memory: Path | None = None) -> dict[str, Any]:
+        """SHA-256 of the file and of a file of ids; what is read of it."""
+        ids = self._features.ids_file
+        return {
+            "library": "precomputed",
+            "features_sha256": sha256_file(Path(self.config.features), memory),
+            "ids": sha256_file(ids, memory) if ids else self.config.ids,
+        }
+
+    def signals(self) -> dict[str, SignalSpec]:
+        shape, ragged = self._features.shape, self._features.ragged
+        name = self.config.signal or SIGNAL_OF_AXES.get((self.config.table, len(shape)))
+        if name is None:
+            raise UserError(
+                f"{self.config.features}: a row's shape is {list(shape)}: name it by --set teacher.signal=NAME"
+            )
+        return {name: SignalSpec(name, self.config.table, shape, ragged)}
+
+    def parameters_count(self) -> int:
+        return 0
+
+    def load(self, device: str, dtype: str = "float32") -> None:
+        """Find the rows; the file itself is read as they are asked for."""
+        _ = self._places
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch, signals: Sequence[str]) -> dict[str, Any]:
+        rows = self._rows(batch)
+        values: Tensor | list[Tensor] = self._features.read(rows)
+        return dict.fromkeys(signals, values)
+
+    def _rows(self, batch: Batch) -> list[int]:
+        if self._places is None:
+            rows = [int(row) for row in batch["row"]]
+            if batch["split"] != self.config.split:
+                raise UserError(
+                    f"{self.config.features} has no ids, its rows are those of the split {self.config.split!r}: name "
+                    f"ids by --set teacher.ids=..., to use them for {batch['split']!r} too"
+                )
+            if rows and max(rows) >= self._features.rows:
+                raise UserError(
+                    f"{self.config.features} has {self._features.rows} rows, the table more (row {max(rows)}): it is "
+                    "of other data"
+                )
+            return rows
+        missing = [name for name in batch["id"] if name not in self._places]
+        if missing:
+            raise UserError(
+                f"{self.config.features} has no features of {missing[0]!r} ({len(missing)} of these "
+                f"{len(batch['id'])} rows): it is of other data, or other ids"
+            )
+        return [self._places[name] for name in batch["id"]]
