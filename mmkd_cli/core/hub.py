@@ -8,7 +8,11 @@ from pathlib import Path
 from mmkd_cli.core.errors import UserError
 
 
-def hub_file(repository: str, filenames: tuple[str, ...]) -> Path:
+NAME_THE_FILE = "get that file, put it anywhere, and name it by --weights FILE"
+NAME_THE_FOLDER = "get the model's files, put them into a folder, and name it by --weights FOLDER"
+
+
+def hub_file(repository: str, filenames: tuple[str, ...], advice: str = NAME_THE_FILE) -> Path:
     """The first of `filenames` that `repository` (`ID` or `ID@REVISION`) has: from the hub's cache, else downloaded."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
@@ -31,10 +35,7 @@ def hub_file(repository: str, filenames: tuple[str, ...]) -> Path:
             except (HfHubHTTPError, OSError, ValueError) as error:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 break
-    raise UserError(
-        f"{filenames[0]} of {identifier} is not on this machine ({reason}): get that file, put it anywhere, "
-        f"and name it by --weights FILE"
-    )
+    raise UserError(f"{filenames[0]} of {identifier} is not on this machine ({reason}): {advice}")
 
 
 def hub_folder(name: str) -> Path:
@@ -44,7 +45,7 @@ def hub_folder(name: str) -> Path:
         return folder
     if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError(f"{name} holds no config.json: name a folder that transformers wrote")
-    config = hub_file(name, ("config.json",))
+    config = hub_file(name, ("config.json",), NAME_THE_FOLDER)
     identifier, _, revision = name.partition("@")
     _complete_snapshot(identifier, revision or None, config.parent)
     return config.parent
