@@ -220,7 +220,8 @@ def main() -> None:
         labels = first_object_labels([row for row in rows if row.combination == keep])
         report[name] = {key: linear_probe(train_x, train_labels[key], x, labels[key]) for key in labels}
         report[name]["description R@1 of up to 1,000"] = description_recall(head, x[:1000], targets[:1000])
-    print(json.dumps({"minutes": round(minutes, 1), **report}, indent=2))
+    rounded = {name: {key: round(value, 1) for key, value in row.items()} for name, row in report.items()}
+    print(json.dumps({"minutes": round(minutes, 1), **rounded}, indent=2))
 
 
 if __name__ == "__main__":
