@@ -36,8 +36,8 @@ class FixedLengthTokenizer:
         self.tokenizer.save_pretrained(folder)
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A lower-cased byte-pair encoding of words, with [CLS] in front and [SEP] behind, ids below `vocabulary`.
+def train_tokenizer(texts: Iterable[str], vocabulary: int, max_tokens: int) -> PreTrainedTokenizerFast:
+    """A lower-cased byte-pair encoding of words, [CLS] in front and [SEP] behind, ids below `vocabulary`.
 
     The same texts in the same order give the same tokenizer; the library's WordPiece trainer does not promise that.
     """
@@ -54,4 +54,4 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     tokenizer.train_from_iterator(texts, trainer)
     special = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=special)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **_SPECIAL)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=max_tokens, **_SPECIAL)

@@ -67,7 +67,7 @@ def build(
     if config.text == "scratch":
         given = config.tokenizer
         vocabulary = config.vocabulary or SCRATCH_VOCABULARY
-        tokenizer = open_tokenizer(Path(given)) if given else train_tokenizer(captions(), vocabulary)
+        tokenizer = open_tokenizer(Path(given)) if given else train_tokenizer(captions(), vocabulary, config.max_tokens)
         model = AutoModel.from_config(scratch_config(config, len(tokenizer), tokenizer.pad_token_id))
     else:
         found = transformers_config(config)
