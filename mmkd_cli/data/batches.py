@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from mmkd_cli.core.contracts import Batch, PictureTransform, Tokenize, View
+from mmkd_cli.core.errors import MmkdError
 from mmkd_cli.data.pictures import decode
 
 if TYPE_CHECKING:
@@ -41,7 +42,14 @@ class _Reader:
     tokenize: Tokenize | None
     views: ViewOf | None
 
-    def __getitem__(self, asked: Rows) -> Batch:
+    def __getitem__(self, asked: Rows) -> Batch | MmkdError:
+        """An error fit for a user is handed over as it is: raised in a worker it would carry a traceback."""
+        try:
+            return self._batch(asked)
+        except MmkdError as error:
+            return error
+
+    def _batch(self, asked: Rows) -> Batch:
         import torch
 
         rows, views = asked if isinstance(asked, tuple) else (asked, None)
@@ -60,21 +68,22 @@ class _Reader:
             batch["view"] = torch.from_numpy(np.asarray(views, dtype=np.int64))
         return batch
 
-    def _pixels(
-        self, transform: PictureTransform, column: Any, rows: np.ndarray, views: np.ndarray | None
-    ) -> Any:
+    def _pixels(self, transform: PictureTransform, column: Any, rows: np.ndarray, views: np.ndarray | None) -> Any:
         """uint8 [B, 3, H, W]; a rejected row (null picture) is zeros."""
         import torch
 
         pixels = []
+        image: Image.Image | None = None
         for place, picture in enumerate(column):
-            data = picture["bytes"].as_py() if picture.is_valid else None
-            if data is None:
+            if not place or rows[place] != rows[place - 1]:  # the views of a row stand side by side: one decoding
+                data = picture["bytes"].as_py() if picture.is_valid else None
+                image = None if data is None else decode(data)
+            if image is None:
                 pixels.append(torch.zeros_like(transform(Image.new("RGB", (8, 8)))))
             elif views is None or self.views is None:
-                pixels.append(transform(decode(data)))
+                pixels.append(transform(image))
             else:
-                pixels.append(transform(decode(data), self.views(int(rows[place]), int(views[place]))))
+                pixels.append(transform(image, self.views(int(rows[place]), int(views[place]))))
         return torch.stack(pixels)
 
 
@@ -96,9 +105,17 @@ def batches(
     a few batches ahead. workers: processes; 0 is one background thread.
     """
     reader = _Reader(table.with_format("arrow"), kind, transform, tokenize, views)
-    if workers == 0 or kind != "images":
-        yield from _by_thread(reader, rows_per_batch)
-        return
+    for found in (
+        _by_thread(reader, rows_per_batch)
+        if not workers or kind != "images"
+        else _by_processes(reader, rows_per_batch, workers)
+    ):
+        if isinstance(found, MmkdError):
+            raise found
+        yield found
+
+
+def _by_processes(reader: _Reader, rows_per_batch: Iterable[Rows], workers: int) -> Iterator[Batch | MmkdError]:
     from torch.utils.data import DataLoader
 
     loader: Any = DataLoader(
@@ -116,19 +133,19 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _by_thread(reader: _Reader, rows_per_batch: Iterable[Rows]) -> Iterator[Batch]:
-    """Load ahead on one thread; an error there is raised here, and leaving early ends it.
+def _by_thread(reader: _Reader, rows_per_batch: Iterable[Rows]) -> Iterator[Batch | MmkdError]:
+    """Load ahead on one thread; a failure there is raised here, and leaving early ends it.
 
     `rows_per_batch` is iterated here, by the caller's own thread: it may claim locks or read what is not thread-safe.
     """
     asked: queue.SimpleQueue[Rows | None] = queue.SimpleQueue()
-    ready: queue.SimpleQueue[Batch | BaseException] = queue.SimpleQueue()
+    ready: queue.SimpleQueue[Batch | MmkdError | Exception] = queue.SimpleQueue()
 
     def work() -> None:
         while (rows := asked.get()) is not None:
             try:
                 ready.put(reader[rows])
-            except BaseException as error:  # handed to the caller, who raises it
+            except Exception as error:  # handed to the caller, who raises it
                 ready.put(error)
 
     thread = threading.Thread(target=work, name="mmkd-batches", daemon=True)
@@ -144,7 +161,7 @@ def _by_thread(reader: _Reader, rows_per_batch: Iterable[Rows]) -> Iterator[Batc
                 return
             found = ready.get()
             waiting -= 1
-            if isinstance(found, BaseException):
+            if isinstance(found, Exception) and not isinstance(found, MmkdError):
                 raise found
             if (rows := next(source, None)) is not None:  # keep the thread busy while the caller computes
                 asked.put(rows)

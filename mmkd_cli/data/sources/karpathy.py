@@ -64,6 +64,21 @@ class _Split:
         self.image_rows.append(image_row)
 
 
+@dataclass
+class _Splits:
+    """Splits by their prepared names, and the names that the files use."""
+
+    train_splits: tuple[str, ...]
+    found: dict[str, _Split] = field(default_factory=dict)
+    named: set[str] = field(default_factory=set)
+
+    def of(self, name: str, where: str) -> _Split:
+        """The split that this name of a file counts as."""
+        self.named.add(name)
+        prepared = "train" if name in self.train_splits else fields.split_name(name, where)
+        return self.found.setdefault(prepared, _Split())
+
+
 class CaptionFiles:
     """Pictures with captions, in an annotation file that names its splits (`core.contracts.Source`)."""
 
@@ -73,16 +88,16 @@ class CaptionFiles:
         self.config = config
         folder = folder_of(config.images, "--images")
         self._annotations = self._files(config)
-        splits: dict[str, _Split] = {}
+        splits = _Splits(config.train_splits)
         for path in self._annotations:
             _read(path, config, splits)
-        unknown = [name for name in config.train_splits if name not in splits and name != "train"]
-        if unknown:
-            raise UserError(f"--train-splits {unknown[0]!r} is no split of {config.annotations}"
-                            f"{nearest(unknown[0], splits)}")  # fmt: skip
+        for name in config.train_splits:
+            if name not in splits.named and name != "train":
+                known = nearest(name, splits.named)
+                raise UserError(f"--train-splits {name!r} is no split of {config.annotations}{known}")
         self._pictures: list[PictureFiles] = []
         self._texts: list[SourceTable] = []
-        for name, split in splits.items():
+        for name, split in splits.found.items():
             self._add(name, split, folder)
 
     @staticmethod
@@ -149,7 +164,7 @@ class Coco(CaptionFiles):
         return files
 
 
-def _read(path: Path, config: KarpathyConfig, splits: dict[str, _Split]) -> None:
+def _read(path: Path, config: KarpathyConfig, splits: _Splits) -> None:
     document = fields.read_document(path)
     where = f"file {path}"
     images = fields.field(document, "images", list, where)
@@ -159,8 +174,7 @@ def _read(path: Path, config: KarpathyConfig, splits: dict[str, _Split]) -> None
     for number, value in enumerate(images):
         row = f"{where}, images[{number}]"
         image = fields.typed(value, dict, row)
-        name = fields.field(image, "split", str, row)
-        split = splits.setdefault(_split_name(name, config, row), _Split())
+        split = splits.of(fields.field(image, "split", str, row), f"{row}, field 'split'")
         if config.limit and len(split.image_ids) == config.limit:
             continue
         file = fields.inner_path(fields.field(image, "filename", str, row), row)
@@ -175,18 +189,13 @@ def _read(path: Path, config: KarpathyConfig, splits: dict[str, _Split]) -> None
             split.add_text(text_id, fields.field(sentence, "raw", str, at), image_row)
 
 
-def _split_name(name: str, config: KarpathyConfig, where: str) -> str:
-    """`train` for splits that count as train."""
-    return "train" if name in config.train_splits else fields.split_name(name, f"{where}, field 'split'")
-
-
 def _read_official(
-    path: Path, document: dict[str, Any], images: list[Any], config: KarpathyConfig, splits: dict[str, _Split]
+    path: Path, document: dict[str, Any], images: list[Any], config: KarpathyConfig, splits: _Splits
 ) -> None:
     """One official file is one split, named in the file's own name: captions_val2017.json is `val`."""
     where = f"file {path}"
     named = re.match(r"captions_([a-z]+)\d*", path.stem)
-    split = splits.setdefault(_split_name(named[1] if named else "train", config, where), _Split())
+    split = splits.of(named[1] if named else "train", where)
     inside = path.stem.removeprefix("captions_")
     folder = Path(config.images).expanduser()
     prefix = f"{inside}/" if (folder / inside).is_dir() else ""
