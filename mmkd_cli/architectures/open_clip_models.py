@@ -20,6 +20,7 @@ from open_clip.transform import PreprocessCfg
 from torch import Tensor, nn
 
 from mmkd_cli.architectures.state_dicts import load_strictly, read_state_dict
+from mmkd_cli.architectures.transformers_folder import TOKENIZER_FILES, read_json
 from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.core.fingerprints import sha256_file
 from mmkd_cli.core.hub import hub_file
@@ -177,13 +178,18 @@ class OpenClipTokenizer:
         return ((ended == 0) | ((ended == 1) & (ids == end))).long()
 
     def identity(self) -> dict[str, Any]:
-        return {"open_clip": self.arch.removesuffix("-quickgelu"), "max_tokens": int(self._tokenizer.context_length)}
+        """Kind, length, and the files of a tokenizer that comes with its model; the rest is the model's config."""
+        _, _, place = self.arch.partition(":")
+        files = [Path(place) / name for name in TOKENIZER_FILES] if place else []
+        return {
+            "kind": type(self._tokenizer).__name__,
+            "max_tokens": int(self._tokenizer.context_length),
+            "files": {file.name: sha256_file(file) for file in files if file.is_file()},
+        }
 
 
 def _config(arch: str) -> dict[str, Any]:
     """{"model_cfg", "preprocess_cfg"} of a name or a folder."""
-    from mmkd_cli.architectures.transformers_folder import read_json
-
     schema, _, place = arch.partition(":")
     if place and schema in ("local-dir", "hf-hub"):
         file = "open_clip_config.json"
