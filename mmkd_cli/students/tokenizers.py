@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -39,16 +39,17 @@ class FixedLengthTokenizer:
 def train_tokenizer(texts: Iterable[str], vocabulary: int, max_tokens: int) -> PreTrainedTokenizerFast:
     """A lower-cased byte-pair encoding of words, [CLS] in front and [SEP] behind, ids below `vocabulary`.
 
-    The same texts in the same order give the same tokenizer; the library's WordPiece trainer does not promise that.
+    The same texts in the same order give the same tokenizer. The library's trainers do not promise that where inner
+    pieces carry a prefix (they number those in a hash map's order), so it is the words' beginnings that are marked.
     """
-    tokenizer = Tokenizer(models.BPE(unk_token=_SPECIAL["unk_token"], continuing_subword_prefix="##"))
+    tokenizer = Tokenizer(models.BPE(unk_token=_SPECIAL["unk_token"]))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Metaspace()])
+    tokenizer.decoder = decoders.Metaspace()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         min_frequency=2,
         special_tokens=list(_SPECIAL.values()),
-        continuing_subword_prefix="##",
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
