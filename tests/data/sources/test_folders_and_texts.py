@@ -23,9 +23,8 @@ def fill(root: Path, *names: str) -> Path:
 
 
 def test_classes_and_splits_are_folders(tmp_path: Path) -> None:
-    root = fill(
-        tmp_path, "train/dog/2.jpg", "train/cat/1.JPG", "train/dog/deep/1.jpg", "train/cat/._1.jpg", "test/dog/9.png"
-    )
+    names = ("train/dog/2.jpg", "train/cat/1.JPG", "train/dog/deep/1.jpg", "train/cat/._1.jpg", "test/dog/9.png")
+    root = fill(tmp_path, *names)
     (root / "train" / "cat" / "notes.txt").write_text("no picture")
     found = source("image-folder", images=root)
     assert [(r["image_id"], r["label"]) for r in rows(found, "images")] == [
