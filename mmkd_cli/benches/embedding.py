@@ -116,6 +116,7 @@ def _embed(given: BenchInput, source: Iterator[Batch], what: str, rows: int, lay
     with lowered, console.progress(f"embedding {what}", rows, what) as meter:
         for batch in source:
             moved = {k: v.to(given.device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+            moved["split"] = given.split  # a teacher behind the model may ask where its rows are from
             vectors = F.normalize(embed(moved, layer).float(), dim=1).cpu()
             if out is None:
                 out = torch.empty(rows, vectors.shape[1])

@@ -13,7 +13,7 @@ _TITLES = {"text_to_image": "From text to pictures", "image_to_text": "From pict
 
 def blocks(found: Found, names: Names, shown: int, seed: int) -> list[Block]:
     """Figure of both directions, then `shown` right and `shown` wrong queries of each, drawn at random."""
-    page: list[Block] = [Heading("How far down the own ones are"), _rank_figure(found)]
+    page: list[Block] = [Heading("Ranks of the own picture or text"), _rank_figure(found)]
     for direction in (found.text_to_image, found.image_to_text):
         queries = np.flatnonzero(direction.ranks)
         right = queries[direction.ranks[queries] == 1]
@@ -23,7 +23,9 @@ def blocks(found: Found, names: Names, shown: int, seed: int) -> list[Block]:
             if not len(drawn):
                 continue
             page.append(Heading(f"{_TITLES[direction.name]}: {title}"))
-            page.append(Paragraph(f"{len(drawn)} of {len(chosen):,} such queries, drawn at random; best first."))
+            page.append(
+                Paragraph(f"{len(drawn)} of {len(chosen):,} such queries, drawn at random. Best first, with cosines.")
+            )
             page += [_query(found, direction, names, int(query)) for query in drawn]
     return page
 
@@ -34,7 +36,7 @@ def _query(found: Found, direction: Direction, names: Names, query: int) -> Quer
     rank = int(direction.ranks[query])
     asked = _card(names, of_images, query, note=f"rank {rank:,}")
     cards = [
-        _card(names, not of_images, candidate, found.is_own(direction, query, candidate), f"cosine {score:.3f}")
+        _card(names, not of_images, candidate, found.is_own(direction, query, candidate), f"{score:.3f}")
         for candidate, score in zip(direction.top[query].tolist(), direction.scores[query].tolist(), strict=True)
     ]
     if not any(card.right for card in cards):

@@ -25,7 +25,7 @@ def zero_shot(run: Artifact | None, trained_on: Sequence[Artifact | None], data:
         return {"value": None, "reason": "no manifest says what the scored items are"}
     for seen in trained_on:
         if seen is not None and (why := _same_set(seen, data)):
-            return {"value": False, "reason": f"trained on {seen.label}: {why}"}
+            return {"value": False, "reason": f"trained on {seen.label} (its training split), {why}"}
     terms = contrastive_terms(run.plan["config"])
     if terms:
         return {"value": False, "reason": f"not trained on this set, but with a contrastive loss ({', '.join(terms)})"}
@@ -48,10 +48,10 @@ def contrastive_terms(config: Mapping[str, Any]) -> list[str]:
 def _same_set(seen: Artifact, data: Artifact) -> str:
     """Why two data artifacts hold the same set, or an empty string."""
     if seen.fingerprint == data.fingerprint:
-        return "this very data (another split of it, if the splits differ)"
+        return "the very data that is scored"
     if seen.plan["identity"].get("files") == data.plan["identity"].get("files"):
-        return "prepared from the same files"
+        return "which was prepared from the same files"
     sets = {seen.content.get("source"), data.content.get("source")}
     if len(sets) == 1 and sets <= set(NAMED_SETS):
-        return f"the same set, {sets.pop()}"
-    return "Flickr30k extends Flickr8k" if sets == RELATED else ""
+        return f"which is the same set, {sets.pop()}"
+    return "and Flickr30k extends Flickr8k" if sets == RELATED else ""

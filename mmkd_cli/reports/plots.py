@@ -47,6 +47,7 @@ def line_figure(
             axes.plot(x, y, color=colour, label=name, linewidth=1.8, marker="o" if len(x) <= 12 else "", markersize=4)
         if log_x:
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
         if any(lines):
             axes.legend(loc="best")
 

@@ -14,13 +14,15 @@ _SHORT = (("image_to_text_recall", "i2t"), ("text_to_image_recall", "t2i"), ("_"
 
 def score_table(document: Mapping[str, Any]) -> Table:
     """Metric, value, interval, and what each group of `by` has of it."""
-    groups = {name: values for name, values in document["by"].items() if values.keys() & document["metrics"].keys()}
+    groups = {name: values for name, values in document["by"].items() if _is_column(values, document)}
+    intervals = document["intervals"]
     rows: list[list[Cell]] = []
     for name, value in document["metrics"].items():
-        low_high = document["intervals"].get(name)
+        low_high = intervals.get(name)
         interval = f"{shown(float(low_high[0]))} to {shown(float(low_high[1]))}" if low_high else None
-        rows.append([name, float(value), interval, *(_float(values.get(name)) for values in groups.values())])
-    return Table(["metric", "value", "95 % interval", *groups], rows, caption=_caption(document))
+        others = [_float(values.get(name)) for values in groups.values()]
+        rows.append([name, float(value), *([interval] if intervals else []), *others])
+    return Table(["metric", "value", *(["95 % interval"] if intervals else []), *groups], rows, _caption(document))
 
 
 def quoted_table(document: Mapping[str, Any], *, brief: bool = False) -> Table | None:
@@ -50,7 +52,7 @@ def write_result_page(path: Path, document: Mapping[str, Any], blocks: Sequence[
     beside = quoted_table(document)
     if beside is not None:
         page += [Heading("Beside the papers (quoted)"), beside]
-    others = [(group, values) for group, values in document["by"].items() if group != "chance"]
+    others = [(group, values) for group, values in document["by"].items() if not _is_column(values, document)]
     if others:
         rows: list[list[Cell]] = [[g, name, float(v)] for g, values in others for name, v in values.items()]
         page += [Heading("By group"), Table(["group", "metric", "value"], rows)]
@@ -59,6 +61,11 @@ def write_result_page(path: Path, document: Mapping[str, Any], blocks: Sequence[
                                for name, value in document[kind].items()]  # fmt: skip
     page += [Heading("What it stands on"), Table(["what", "value"], facts)]
     write_page(path, f"{document['bench']}: {document['model']['name']}", page)
+
+
+def _is_column(values: Mapping[str, float], document: Mapping[str, Any]) -> bool:
+    """Whether a group has values of the result's own metrics, and so stands beside them."""
+    return bool(values.keys() & document["metrics"].keys())
 
 
 def _caption(document: Mapping[str, Any]) -> str:

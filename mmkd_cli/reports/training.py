@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,17 +17,24 @@ from mmkd_cli.reports.page import write_page
 from mmkd_cli.reports.plots import line_figure, thinned
 
 _PLACES = ("step", "epoch")
+_AXES = {
+    "Training loss": "loss",
+    "Validation loss": "loss",
+    "Learning rate": "learning rate",
+    "Ranks on the bench": "rank",
+}
 
 
 def write_run_report(run_folder: Path) -> Path:
-    """Write RUN/report.html from the run's metrics.jsonl and plan.json, and return its path."""
+    """Write RUN/report.html from the run's plan.json, metrics.jsonl and (if it is there) evaluations.jsonl."""
     plan = paths.read_json(run_folder / "plan.json")
+    logs = [name for name in ("metrics.jsonl", "evaluations.jsonl") if (run_folder / name).is_file()]
     blocks: list[Block] = [
         Paragraph(f"Made by mmkd {plan['stage']} from " + (_inputs(plan) or "no other artifact") + "."),
         Heading("Curves"),
-        *curves(run_folder / "metrics.jsonl"),
+        *(figure for name in logs for figure in curves(run_folder / name)),
         Heading("Last values"),
-        _last_values(run_folder / "metrics.jsonl"),
+        _last_values([run_folder / name for name in logs]),
         Heading("Configuration"),
         Table(["key", "value"], [[key, _shown(value)] for key, value in flatten(_config(run_folder, plan))]),
     ]
@@ -35,45 +43,37 @@ def write_run_report(run_folder: Path) -> Path:
 
 
 def curves(metrics: Path) -> list[Figure]:
-    """Figures of a metrics.jsonl: training losses, learning rate, then each group of names `GROUP/NAME`."""
-    series: dict[str, tuple[list[float], list[float]]] = {}
+    """Figures of a metrics.jsonl or evaluations.jsonl: losses, learning rate, other reports, validation, scores."""
+    groups: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
     for line in _lines(metrics):
         for name, value in line.items():
-            if name not in _PLACES and isinstance(value, (int, float)) and not isinstance(value, bool):
-                steps, values = series.setdefault(name, ([], []))
-                steps.append(float(line["step"]))
-                values.append(float(value))
-    groups: dict[str, list[str]] = {}
-    for name in series:
-        if name == "loss" or (name.endswith("_loss") and "/" not in name):
-            groups.setdefault("Training loss", []).append(name)
-        elif name == "lr":
-            groups["Learning rate"] = [name]
-        elif "/" in name:
-            group = name.partition("/")[0]
-            groups.setdefault("Validation" if group == "val" else group, []).append(name)
-    return [
-        line_figure(
-            {name: thinned(*series[name]) for name in names}, "step", _unit(names), _caption(title, series[names[0]][0])
-        )
-        for title, names in groups.items()
-    ]
+            if name in _PLACES or isinstance(value, bool) or not isinstance(value, (int, float)):
+                continue
+            steps, values = groups.setdefault(_group(name, "lr" in line), {}).setdefault(name, ([], []))
+            steps.append(float(line["step"]))
+            values.append(float(value))
+    figures = []
+    for title, series in groups.items():
+        drawn = {name: thinned(*points) for name, points in series.items()}
+        means = any(len(drawn[name][0]) < len(series[name][0]) for name in drawn)
+        caption = f"{title}, by step{'; each point is the mean of its neighbours' if means else ''}."
+        figures.append(line_figure(drawn, "step", _AXES.get(title, "value"), caption))
+    return figures
 
 
-def _caption(title: str, steps: list[float]) -> str:
-    several = len(steps) - len(thinned(steps, steps)[0])
-    return f"{title}, by step{'; each point is the mean of its neighbours' if several else ''}."
+def _group(name: str, of_a_step: bool) -> str:
+    """The title of the figure that a name belongs to."""
+    if name == "lr":
+        return "Learning rate"
+    kind = "Validation" if name.startswith("val/") else "Training" if of_a_step else "Evaluation"
+    if kind == "Evaluation":
+        return "Ranks on the bench" if re.search("rank|amr", name) else "Scores on the bench"
+    return f"{kind} reports" if re.search("cosine|scale|norm|accuracy", name) else f"{kind} loss"
 
 
-def _unit(names: list[str]) -> str:
-    if names == ["lr"]:
-        return "learning rate"
-    return "loss" if all(name.endswith("loss") for name in names) else "value"
-
-
-def _last_values(metrics: Path) -> Table:
+def _last_values(logs: list[Path]) -> Table:
     last: dict[str, Any] = {}
-    for line in _lines(metrics):
+    for line in (line for log in logs for line in _lines(log)):
         last |= {name: (value, line["step"]) for name, value in line.items() if name not in _PLACES}
     rows = [
         [name, value if isinstance(value, (int, float)) else str(value), step] for name, (value, step) in last.items()

@@ -86,7 +86,7 @@ class ChosenModel:
         return Transform(size=(8, 8), resize="squash", resize_size=8)
 
     def tokenize(self, texts: Any) -> dict[str, Tensor]:
-        ids = torch.tensor([[int(word) for word in (text.split() + ["-1"])[:2]] for text in texts])
+        ids = torch.tensor([[int(word) for word in [*text.split(), "-1"][:2]] for text in texts])
         return {"input_ids": ids, "attention_mask": (ids >= 0).long()}
 
     def embed_images(self, batch: Batch, layer: str | None = None) -> Tensor:

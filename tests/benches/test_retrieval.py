@@ -30,8 +30,12 @@ def looped(image: np.ndarray, text: np.ndarray, owner: np.ndarray) -> dict[str, 
         best = max(s for s, o in zip(row, owner, strict=True) if o == i)
         ranks["image_to_text"].append(1 + sum(s >= best - 1e-12 for s, o in zip(row, owner, strict=True) if o != i))
     for t, o in enumerate(owner):
-        ranks["text_to_image"].append(1 + sum(scores[i][t] >= scores[o][t] - 1e-12 for i in range(len(image)) if i != o))
-    found = {f"{way}_recall@{k}": 100 * sum(r <= k for r in rs) / len(rs) for way, rs in ranks.items() for k in (1, 5, 10)}
+        ranks["text_to_image"].append(
+            1 + sum(scores[i][t] >= scores[o][t] - 1e-12 for i in range(len(image)) if i != o)
+        )
+    found = {
+        f"{way}_recall@{k}": 100 * sum(r <= k for r in rs) / len(rs) for way, rs in ranks.items() for k in (1, 5, 10)
+    }
     found["mean_recall"] = sum(found.values()) / 6
     for way, rs in ranks.items():
         ordered = sorted(rs)
@@ -178,7 +182,9 @@ def test_a_named_bench_on_other_data_warns_and_quotes_nothing(capsys: pytest.Cap
 
 
 def test_the_page_shows_queries_of_both_sorts_with_pictures() -> None:
-    found = score({"name": "retrieval", "shown": 2}, BenchInput(model=ChosenModel(), data=SmallData(captions(8)), split="test"))
+    found = score(
+        {"name": "retrieval", "shown": 2}, BenchInput(model=ChosenModel(), data=SmallData(captions(8)), split="test")
+    )
     queries = [block for block in found.page if isinstance(block, Query)]
     from_texts = [query for query in queries if query.asked.picture is None]
     assert from_texts and all(card.picture for query in from_texts for card in query.found)

@@ -53,7 +53,9 @@ def test_what_data_says_stays_text() -> None:
     assert {tag for tag, _ in page.found}.isdisjoint({"script", "iframe", "object", "link", "base", "a", "form"})
     assert not [name for _, attributes in page.found for name in attributes if name.startswith("on")]
     assert page.text.count(HOSTILE) >= 12
-    assert all(attributes["src"].startswith("data:image/jpeg;base64,") for tag, attributes in page.found if tag == "img")
+    assert all(
+        attributes["src"].startswith("data:image/jpeg;base64,") for tag, attributes in page.found if tag == "img"
+    )
 
 
 def test_a_page_asks_for_nothing() -> None:
