@@ -83,7 +83,11 @@ def open_tokenizer(folder: Path) -> Any:
 
 
 def picture_transform(folder: Path, image_size: int) -> Transform:
-    """What preprocessor_config.json says; without one, CLIP's: short side and centre crop to image_size."""
+    """What preprocessor_config.json says; without one, CLIP's: short side and centre crop to image_size.
+
+    Where a centre crop's margin is an odd number of pixels it lies one pixel further on than transformers puts it (and
+    where open_clip and torchvision do).
+    """
     if not (folder / "preprocessor_config.json").is_file():
         return Transform((image_size, image_size), "shortest", image_size, "bicubic", OPENAI_MEAN, OPENAI_STD)
     config = read_json(folder / "preprocessor_config.json")
