@@ -42,11 +42,16 @@ def fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def _temporary_suffix() -> str:
+    """Names the writer, so that `sweep_temporary` can tell whether it still lives."""
+    return f".{os.uname().nodename}.{os.getpid()}.tmp"
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary sibling to write to; fsynced and renamed to `path` when the block ends well, removed otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}{_temporary_suffix()}")
     try:
         yield temporary
         with open(temporary, "rb") as file:
@@ -71,7 +76,7 @@ def write_json(path: Path, value: Any) -> None:
 def create_json(path: Path, value: Any) -> bool:
     """Create `path` with whole contents unless it exists. False if somebody else was first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_temporary_suffix())
     try:
         with os.fdopen(handle, "w") as file:
             file.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -147,6 +147,7 @@ def _finish(artifact: Artifact, jobs: Sequence[Job], started: float) -> Artifact
         current = artifacts.read(artifact.path)
         if current.manifest is not None:
             return current
+        _sweep(artifact, jobs)
         records = {part: paths.read_json(artifact.path / part.record) for _, part in jobs}
         files = _describe(artifact, jobs, {part.arrow: record["xxh3_128"] for part, record in records.items()})
         for part, record in records.items():
@@ -171,6 +172,16 @@ def _finish(artifact: Artifact, jobs: Sequence[Job], started: float) -> Artifact
         )
     finally:
         lock.release()
+
+
+def _sweep(artifact: Artifact, jobs: Sequence[Job]) -> None:
+    """Remove what killed processes left behind: temporary files, and lock files that nobody holds."""
+    for folder in {artifact.path, *((artifact.path / part.arrow).parent for _, part in jobs)}:
+        paths.sweep_temporary(folder)
+    for _, part in jobs:
+        lock = part.lock(artifact.path)
+        if lock.path.exists() and lock.acquire():
+            lock.release()
 
 
 def _describe(artifact: Artifact, jobs: Sequence[Job], hashes: dict[str, str]) -> dict[str, FileRecord]:

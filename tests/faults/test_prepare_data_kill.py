@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Run
+from mmkd_cli.core.config import Layer, resolve
+from mmkd_cli.core.contracts import StageContext
+from mmkd_cli.stages.prepare_data import Config, run
 from tests.data.made_pictures import jpeg
 
 PICTURES, KILLS = 160, 5
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    lines = ["path,caption"]
+    made = [jpeg(n, 640, 480) for n in range(4)]
+    for n in range(PICTURES):
+        (tmp_path / f"{n}.jpg").write_bytes(made[n % 4])
+        lines.append(f"{n}.jpg,text {n}")
+    (tmp_path / "pairs.csv").write_text("\n".join(lines))
+    return tmp_path / "pairs.csv"
+
+
+def prepare(pairs: Path, name: str, workers: int) -> str:
+    source = {"name": "image-text", "annotations": str(pairs)}
+    config = resolve(Config, [Layer("test", {"source": source, "rows_per_range": 8})]).config
+    return str(run(config, StageContext(pairs.parent / "work", name=name, workers=workers))["status"])
+
+
+def started(pairs: Path, name: str, workers: int) -> BaseProcess:
+    """The stage in a process of its own (forked: the libraries are already imported)."""
+    process = multiprocessing.get_context("fork").Process(target=prepare, args=(pairs, name, workers))
+    process.start()
+    return process
 
 
 def arrows(folder: Path) -> dict[str, bytes]:
@@ -35,42 +61,52 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def being_written(folder: Path) -> set[Path]:
+    return set(folder.glob("*/*/.*.tmp"))
+
+
+def started_and_at_work(pairs: Path, name: str, workers: int) -> BaseProcess:
+    """A process that has begun to write a file."""
+    folder = pairs.parent / "work" / "data" / name
+    left_behind = being_written(folder)
+    process = started(pairs, name, workers)
+    while process.is_alive() and not being_written(folder) - left_behind:
+        time.sleep(0.002)
+    return process
+
+
 @pytest.mark.parametrize("workers", [0, 2])
-def test_sigkill_at_random_moments(mmkd: Run, tmp_path: Path, workers: int) -> None:
-    lines = ["path,caption"]
-    for n in range(PICTURES):
-        (tmp_path / f"{n}.jpg").write_bytes(jpeg(n % 4, 1100, 900))
-        lines.append(f"{n}.jpg,text {n}")
-    (tmp_path / "pairs.csv").write_text("\n".join(lines))
-    args = ["prepare-data", "--source", "image-text", "--annotations", "pairs.csv", "--workers", str(workers),
-            "--set", "rows_per_range=8", "--name"]  # fmt: skip
-    mmkd(*args, "whole")
-    folder = tmp_path / "work" / "data" / "killed"
-    rng, killed = random.Random(workers), 0
-    while killed < KILLS:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mmkd_cli", *args, "killed"],
-            cwd=tmp_path,
-            env={**os.environ, "MMKD_ROOT": str(tmp_path / "work"), "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.DEVNULL,
-        )
-        before = len(arrows(folder)) if folder.exists() else 0
-        while process.poll() is None and (not folder.exists() or len(list(folder.rglob(".*.tmp"))) == 0):
-            time.sleep(0.002)  # until it is at work
+def test_sigkill_at_random_moments(pairs: Path, workers: int) -> None:
+    prepare(pairs, "whole", 0)
+    folder = pairs.parent / "work" / "data" / "killed"
+    rng, there = random.Random(workers), 0
+    for _ in range(KILLS):
+        process = started_and_at_work(pairs, "killed", workers)
         time.sleep(rng.uniform(0, 0.15))
-        helpers = children(process.pid)
-        process.send_signal(signal.SIGKILL)
-        if process.wait() == 0:
-            break
-        killed += 1
+        helpers = children(process.pid or 0)
+        assert len(helpers) == workers
+        os.kill(process.pid or 0, signal.SIGKILL)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL and not (folder / "manifest.json").exists()
         deadline = time.monotonic() + 60
         while any(Path(f"/proc/{pid}").exists() for pid in helpers):
             assert time.monotonic() < deadline, "a worker outlived its parent"
             time.sleep(0.01)
-        assert len(arrows(folder)) >= before
-    assert killed >= KILLS - 1
-    assert not (folder / "manifest.json").exists()
-    mmkd(*args, "killed")
+        assert len(arrows(folder)) >= there
+        there = len(arrows(folder))
+    assert prepare(pairs, "killed", workers) == "done"
     assert arrows(folder) == arrows(folder.with_name("whole"))
-    assert not list(folder.rglob(".*")), "a killed writer's leavings are swept"
-    assert "already done" in mmkd(*args, "killed").stderr
+    assert not list(folder.rglob(".*")), "what killed writers left behind is swept"
+    assert prepare(pairs, "killed", workers) == "already done"
+
+
+def test_two_at_once_and_one_of_them_killed(pairs: Path) -> None:
+    prepare(pairs, "whole", 0)
+    folder = pairs.parent / "work" / "data" / "shared"
+    second, first = started(pairs, "shared", 1), started_and_at_work(pairs, "shared", 2)
+    time.sleep(0.1)
+    os.kill(first.pid or 0, signal.SIGKILL)
+    second.join()
+    first.join()
+    assert second.exitcode == 0
+    assert arrows(folder) == arrows(folder.with_name("whole")) and (folder / "manifest.json").is_file()
