@@ -74,6 +74,7 @@ class Precomputed:
             "library": "precomputed",
             "features_sha256": sha256_file(Path(self.config.features), memory),
             "ids": sha256_file(ids, memory) if ids else self.config.ids,
+            **self.config.model_dump(include={"array", "table", "signal", "split"}),
         }
 
     def signals(self) -> dict[str, SignalSpec]:

@@ -92,7 +92,7 @@ class Timm:
     def load(self, device: str, dtype: str = "float32") -> None:
         file = self._source.weights_file()
         model = self._source.build()
-        load_timm(model, read_state_dict(file), f"timm's {self._source.name}", file)
+        load_timm(model, read_state_dict(file, stand_ins=True), f"timm's {self._source.name}", file)
         self._device, self._dtype = device, getattr(torch, dtype)
         model = model.eval().requires_grad_(False).to(device, self._dtype)
         self._model = model.to(memory_format=torch.channels_last)

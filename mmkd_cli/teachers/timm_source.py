@@ -64,7 +64,7 @@ class TimmSource:
             return {}
         names = self.pretrained_cfg.get("classifier") or ()
         first = names if isinstance(names, str) else next(iter(names), "")
-        weight = read_state_dict(file, device="meta").get(f"{first}.weight")
+        weight = read_state_dict(file, stand_ins=True, device="meta").get(f"{first}.weight")
         return {"num_classes": 0 if weight is None else weight.shape[0]}
 
     def build(self) -> nn.Module:

@@ -105,6 +105,13 @@ def test_names_follow_the_table_and_the_shape(tmp_path: Path) -> None:
     assert set(open_teacher(tmp_path / "t.npy", signal="views").signals()) == {"views"}
 
 
+def test_what_is_read_of_a_file_is_the_identity(tmp_path: Path) -> None:
+    np.savez(tmp_path / "f.npz", a=VALUES, b=VALUES[:, :2], ids=np.arange(5), other=np.arange(5)[::-1])
+    choices = [{"array": "a"}, {"array": "b"}, {"array": "a", "ids": "other"}, {"array": "a", "split": "val"}]
+    found = [open_teacher(tmp_path / "f.npz", **choice).identity() for choice in choices]
+    assert all(found[i] != found[j] for i in range(4) for j in range(i))
+
+
 def damaged(kind: str, folder: Path) -> Path:
     file = folder / f"f.{kind.split()[0]}"
     if kind == "npy pickle":
