@@ -74,7 +74,7 @@ def teacher_table(text: str) -> dict[str, str]:
         return {"name": "data2vec" if _model_type(arch).startswith("data2vec") else "clip", "weights": arch}
     if library == "diffusers":
         return {"name": "stable-diffusion", "weights": arch}
-    return {"name": arch}
+    return {"name": arch, **named}
 
 
 def _model_type(folder_or_id: str) -> str:
