@@ -1,0 +1,116 @@
+"""What every registered method keeps to, with every student it can train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mmkd_cli.core import registry
+from mmkd_cli.core.config import describe
+from mmkd_cli.core.contracts import Outputs, Position, SignalSpec
+from mmkd_cli.training.config import TrainConfig
+from tests.pairs_in_memory import pairs
+from tests.students import small_students
+
+
+def students(folder: Path) -> dict[str, dict[str, Any]]:
+    """A small table for each registered student."""
+    image, text, *_ = small_students.d2v2_files(folder)
+    sizes = {"width": small_students.WIDTH, "heads": small_students.HEADS, "max_tokens": 32}
+    return {
+        "unimodal": {**sizes, "text": "scratch", "depth": 1, "vocabulary": 64},
+        "mm-d2v2": {**sizes, "image_weights": str(image), "text_weights": str(text), "depth": 2, "image_size": 32,
+                    "vocabulary": small_students.BPE_TOKENS},
+    }  # fmt: skip
+
+
+class TeacherSizes:
+    """A teacher as counting asks for it."""
+
+    def signals(self) -> dict[str, SignalSpec]:
+        return {"image_cls": SignalSpec("image_cls", "images", (40,))}
+
+    def parameters_count(self) -> int:
+        return 1234
+
+
+DUAL_ENCODER = ("identity", "picture_transform", "tokenize", "embed_images", "embed_texts", "load", "files")
+CASES = [(method, student) for method in registry.table("methods") for student in registry.table("students")]
+
+
+def stage(folder: Path, method: str, student: str) -> Any:
+    return SimpleNamespace(
+        method=registry.load("methods", method).Config(contrastive_weight=1.0),
+        student=registry.load("students", student).Config(**students(folder)[student]),
+        train=TrainConfig(),
+    )
+
+
+@pytest.mark.parametrize(("method", "student"), CASES)
+def test_a_method_trains_every_student(tmp_path: Path, method: str, student: str) -> None:
+    config, chosen = stage(tmp_path, method, student), registry.load("methods", method)
+    assert chosen.signals(config) == ("image_cls",)
+    trainable = chosen.build(config, [pairs(width=40)], "cpu")
+    batch = trainable.feeds[0].load(np.arange(10), Position(0, 0, 0))
+    assert all(len(value) == 10 for value in batch.values())
+    outputs = trainable.forward(batch)
+    assert isinstance(outputs, Outputs) and trainable.counts(batch).keys() <= outputs.row_losses.keys()
+    assert all(v.shape == (10,) and v.dtype == torch.float32 for v in outputs.row_losses.values())
+    assert all(v.shape == (10,) and not v.requires_grad for v in outputs.report.values())
+    joint = trainable.joint_losses(outputs.gathered)
+    assert all(v.shape == () and v.dtype == torch.float32 and v.isfinite() for v in joint.values())
+    assert {*outputs.row_losses, *joint} <= trainable.weights.keys()
+    trained = [p for p in trainable.model.parameters() if p.requires_grad]
+    grouped = [p for group in trainable.parameter_groups(1e-3, 0.01) for p in group["params"]]
+    assert len(grouped) == len(trained) and {*map(id, grouped)} == {*map(id, trained)}
+    torch.stack([*(v.mean() for v in outputs.row_losses.values()), *joint.values()]).sum().backward()
+    assert all(p.grad is not None for p in trained)
+    trainable.after_step(0, outputs.gathered)
+    student_class = type(trainable.model)
+    assert all(hasattr(student_class, name) for name in DUAL_ENCODER)
+
+
+@pytest.mark.parametrize(("method", "student"), CASES)
+def test_a_saved_run_is_the_trained_model(tmp_path: Path, method: str, student: str) -> None:
+    config = stage(tmp_path, method, student)
+    trainable = registry.load("methods", method).build(config, [pairs(width=40)], "cpu")
+    trainable.model.eval()
+    run = tmp_path / "run"
+    run.mkdir()
+    trainable.save(run)
+    assert (run / "heads.safetensors").is_file() and any((run / "model").iterdir())
+    plan = {"student": config.student.model_dump(mode="json")}
+    loaded = registry.load("students", student).load(run, plan)
+    batch = trainable.feeds[0].load(np.arange(5), Position(0, 0, 0))
+    assert torch.equal(loaded.embed_texts(batch), trainable.model.embed_texts(batch))
+    assert torch.equal(loaded.embed_images(batch), trainable.model.embed_images(batch))
+
+
+@pytest.mark.parametrize(("method", "student"), CASES)
+def test_counting_needs_no_weights_and_is_exact(tmp_path: Path, method: str, student: str) -> None:
+    config, chosen = stage(tmp_path, method, student), registry.load("methods", method)
+    trainable = chosen.build(config, [pairs(width=40)], "cpu")
+    if student == "unimodal":  # its vocabulary is what the captions gave
+        words = len(trainable.model.tokenize.tokenizer)
+        config.student = config.student.model_copy(update={"vocabulary": words})
+    without = {"image_weights": None, "text_weights": None}
+    known = type(config.student).model_fields.keys() & without.keys()
+    config.student = config.student.model_copy(update=dict.fromkeys(known))
+    counts = chosen.count(config, TeacherSizes())
+    sizes = [(p.numel(), p.requires_grad) for p in trainable.model.parameters()]
+    assert counts.total == sum(n for n, _ in sizes)
+    assert counts.trainable == sum(n for n, trained in sizes if trained)
+    assert counts.teacher == 1234
+
+
+@pytest.mark.parametrize("kind", ["methods", "students"])
+def test_every_key_is_described_and_says_where_its_default_comes_from(kind: str) -> None:
+    for name in registry.table(kind):
+        for row in describe(registry.load(kind, name).Config):
+            assert row.description, row.key
+            assert row.source or not row.identity or row.key in ("name", "text_weights"), row.key

@@ -1,0 +1,79 @@
+"""Pairs of texts and pictures with a teacher's signal, as a distillation opens them, without a disk."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mmkd_cli.core.contracts import SignalSpec, TrainingData, View
+
+WORDS = ("red", "blue", "dog", "cat", "runs", "sleeps", "on", "the", "bed", "grass")
+
+
+class MemoryTargets:
+    """image_cls of [pictures, (views,) width] random numbers; a view is known by the crop it is."""
+
+    def __init__(self, pictures: int, width: int, n_views: int = 0, seed: int = 0) -> None:
+        shape = (pictures, n_views, width) if n_views else (pictures, width)
+        self.values = 3 * torch.randn(shape, generator=torch.Generator().manual_seed(seed)) + 1
+        self.n_views = n_views
+        self.specs: Mapping[str, SignalSpec] = {"image_cls": SignalSpec("image_cls", "images", (width,))}
+
+    def gather(self, signal: str, rows: np.ndarray, views: np.ndarray | None = None) -> Tensor:
+        assert signal == "image_cls"
+        found = self.values[torch.as_tensor(rows)]
+        return found if views is None else found[torch.arange(len(rows)), torch.as_tensor(views)]
+
+    def view_of(self, row: int, view: int) -> View:
+        return View(left=0.25 * view, width=0.25)
+
+
+def picture(row: int) -> bytes:
+    """32 x 32, four columns of a row's own greys."""
+    values = np.repeat(np.arange(4, dtype=np.uint8) * 10 + row * 4, 8)
+    buffer = io.BytesIO()
+    Image.fromarray(np.repeat(np.tile(values, (32, 1))[..., None], 3, axis=2)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def captions_of(pictures: int, per_picture: int, seed: int) -> list[str]:
+    """Texts in the order picture 0's first, picture 1's first, ..., picture 0's second, ..."""
+    draw = np.random.default_rng(seed)
+    return [" ".join(draw.choice(WORDS, 2 + i % 4)) for i in range(pictures * per_picture)]
+
+
+def pairs(
+    pictures: int = 8, per_picture: int = 3, width: int = 12, n_views: int = 0, name: str = "pairs",
+    splits: Sequence[str] = ("train", "val"), rejected: Mapping[tuple[str, str], Sequence[int]] | None = None,
+) -> TrainingData:  # fmt: skip
+    """One opened data set; texts that belong to no picture stand at the end of each split."""
+    tables: dict[str, dict[str, Any]] = {}
+    targets: dict[str, MemoryTargets] = {}
+    for seed, split in enumerate(splits):
+        texts = [*captions_of(pictures, per_picture, seed), "no picture at all"]
+        owners = [*(i % pictures for i in range(pictures * per_picture)), -1]
+        tables[split] = {
+            "texts": datasets.Dataset.from_dict(
+                {"text_id": [str(i) for i in range(len(texts))], "text": texts, "image_row": owners}
+            ),
+            "images": datasets.Dataset.from_dict(
+                {
+                    "image_id": [str(i) for i in range(pictures)],
+                    "image": [{"bytes": picture(i), "path": None} for i in range(pictures)],
+                },
+                features=datasets.Features({"image_id": datasets.Value("string"), "image": datasets.Image()}),
+            ),
+        }
+        targets[split] = MemoryTargets(pictures, width, n_views, seed)
+    refused = rejected or {}
+    return TrainingData(
+        name, 1.0, tuple(splits), tables.__getitem__, targets.get,
+        lambda split, table: np.array(refused.get((split, table), ()), dtype=np.int64),
+    )  # fmt: skip
