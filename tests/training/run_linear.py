@@ -1,4 +1,4 @@
-"""Train the linear student into a folder, as one of any number of processes: FOLDER '{"key": value}'."""
+"""Train the linear student into folders, as one of any number of processes: FOLDER '{"key": value}' ..."""
 
 from __future__ import annotations
 
@@ -14,5 +14,6 @@ from tests.training.linear_student import ArrayFeed, LinearStudent
 if __name__ == "__main__":
     device = open_device("cpu")
     feeds = (ArrayFeed("a", 64), ArrayFeed("b", 51))
-    student = LinearStudent(feeds, (ArrayFeed("v", 30),), tokens=True)
-    train(student, TrainConfig(**json.loads(sys.argv[2])), Path(sys.argv[1]), device=device)
+    for folder, keys in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+        student = LinearStudent(feeds, (ArrayFeed("v", 30),), tokens=True)
+        train(student, TrainConfig(**json.loads(keys)), Path(folder), device=device)
