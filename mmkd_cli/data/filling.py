@@ -9,7 +9,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -31,11 +33,25 @@ def fill(jobs: Sequence[Job], writer: RangeWriter, workers: int, again: bool = F
     todo = [job for job in jobs if again or not committed(writer.artifact, job[1])]
     total = sum(part.rows for _, part in jobs)
     start = total - sum(part.rows for _, part in todo)
-    if workers == 0 or not todo:
-        with console.progress("prepare-data", total, start=start) as meter:
-            _work(todo, writer, again, meter.advance)
+    with _sigterm_interrupts():
+        if workers == 0 or not todo:
+            with console.progress("prepare-data", total, start=start) as meter:
+                _work(todo, writer, again, meter.advance)
+        else:
+            _in_processes(todo, writer, min(workers, len(todo)), again, total, start)
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM ends the work as Ctrl-C does: no half file is left, and the same command goes on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
         return
-    _in_processes(todo, writer, min(workers, len(todo)), again, total, start)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _work(jobs: Sequence[Job], writer: RangeWriter, again: bool, row_done: Callable[[], None]) -> None:

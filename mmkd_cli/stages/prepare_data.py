@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -27,11 +27,7 @@ from mmkd_cli.core.errors import UserError
 
 if TYPE_CHECKING:
     from mmkd_cli.data.filling import Job
-    from mmkd_cli.data.ranges import Range
     from mmkd_cli.data.storing import PictureStore
-
-PROBE_ROWS = 24
-"""Pictures that are prepared and thrown away, to know bytes and seconds before the work."""
 
 NAMED = 10
 """Missing files that are named."""
@@ -47,7 +43,9 @@ class Config(StageConfig):
                           source="[U] above the 224 that most models see", unit="pixels", ge=0)  # fmt: skip
     quality: int = key(95, "of the JPEG that is written", source="[C] img2dataset", ge=1, le=100)
     decode: Literal["exact", "draft"] = key(
-        "exact", "draft: the JPEG decoder scales by 1/2, 1/4 or 1/8 first; faster, about 1/255 off", source="[U]"
+        "exact",
+        "draft: the JPEG decoder scales by 1/2, 1/4 or 1/8 first: faster from twice that size on, 1/255 off",
+        source="[U]",
     )
     max_pixels: int = key(178_956_970, "larger pictures are refused before decoding", source="[C] Pillow's bound",
                           unit="pixels", ge=1, le=178_956_970)  # fmt: skip
@@ -104,13 +102,18 @@ def _refuse_missing(source: Source, config: Config) -> None:
     console.warn(text)
 
 
-def _plan(config: Config, context: StageContext, source: Source, tables: Sequence[SourceTable]) -> Plan:
+def _cuts(config: Config, tables: Sequence[SourceTable]) -> dict[str, dict[str, dict[str, int]]]:
+    """split -> table -> rows, rows_per_range."""
     from mmkd_cli.data.ranges import rows_per_range
 
     cuts: dict[str, dict[str, dict[str, int]]] = {}
     for table in tables:
         per_range = rows_per_range(table.name, table.rows, config.rows_per_range)
         cuts.setdefault(table.split, {})[table.name] = {"rows": table.rows, "rows_per_range": per_range}
+    return cuts
+
+
+def _plan(config: Config, context: StageContext, source: Source, tables: Sequence[SourceTable]) -> Plan:
     plan = Plan(
         kind="data",
         stage="prepare-data",
@@ -121,7 +124,7 @@ def _plan(config: Config, context: StageContext, source: Source, tables: Sequenc
             "files": source.identity(context.root / ".cache" / "hashes"),
         },
         config=config.model_dump(mode="json"),
-        work={"tables": cuts},
+        work={"tables": _cuts(config, tables)},
     )
     name = context.name or artifacts.default_name([config.source.name], plan)  # type: ignore[attr-defined]
     return replace(plan, name=name)
@@ -154,8 +157,7 @@ def _finish(artifact: Artifact, jobs: Sequence[Job], started: float) -> Artifact
             files[part.arrow] = FileRecord(record["bytes"], record["xxh3_128"])
             files[part.record] = FileRecord.of(artifact.path / part.record)
         rejected = [row for record in records.values() for row in record["rejected"]]
-        cuts = artifact.plan["work"]["tables"]
-        rows = {split: {name: table["rows"] for name, table in found.items()} for split, found in cuts.items()}
+        rows = _rows(artifact.plan["work"]["tables"])
         main = "images" if any("images" in found for found in rows.values()) else "texts"
         return artifacts.finish(
             artifact,
@@ -227,35 +229,10 @@ def _repair_or_say(
     return {**_document(artifact, "done", started), "repaired": sorted(damage)}
 
 
-def _probe(jobs: Sequence[Job], store: PictureStore) -> tuple[float, float]:
-    """Bytes and seconds a picture, from some that lie evenly over the rows; what can't be used counts nothing."""
-    from mmkd_cli.data.pictures import PictureError
-    from mmkd_cli.data.ranges import picture_bytes
-
-    parts = [job for job in jobs if job[1].table == "images" and job[1].rows]
-    chosen = parts[:: -(-len(parts) // PROBE_ROWS)] if parts else []
-    stored, used, began = 0, 0, time.perf_counter()
-    for table, part in chosen:
-        for row in table.read(part.first, min(part.first + -(-PROBE_ROWS // len(chosen)), part.last)):
-            try:
-                stored += len(store(picture_bytes(row["image"])).data)
-                used += 1
-            except PictureError:
-                continue
-    return stored / max(used, 1), (time.perf_counter() - began) / max(used, 1)
-
-
-def _estimate(jobs: Sequence[Job], store: PictureStore, workers: int) -> tuple[int, float]:
-    """Bytes and seconds of all these ranges."""
-    row_bytes, row_seconds = _probe(jobs, store)
-    images = sum(part.rows for _, part in jobs if part.table == "images")
-    others = sum(part.rows for _, part in jobs if part.table != "images")
-    return int(images * (row_bytes + 64) + others * 100), images * row_seconds / max(workers, 1)
-
-
 def _check_space(path: Path, jobs: Sequence[Job], store: PictureStore) -> None:
-    needed, _ = _estimate(jobs, store, 1)
-    free = shutil.disk_usage(path).free
+    from mmkd_cli.data.estimates import estimate
+
+    needed, free = estimate(jobs, store).bytes, shutil.disk_usage(path).free
     if needed > free:
         raise UserError(
             f"{path} needs about {needed:,} bytes and its disk has {free:,} free, {needed - free:,} too few: "
@@ -266,35 +243,36 @@ def _check_space(path: Path, jobs: Sequence[Job], store: PictureStore) -> None:
 def _dry_run(
     config: Config, context: StageContext, tables: Sequence[SourceTable], store: PictureStore
 ) -> dict[str, Any]:
-    from mmkd_cli.data.ranges import cut, rows_per_range
+    from mmkd_cli.data.estimates import estimate
+    from mmkd_cli.data.ranges import cut
 
-    jobs: list[tuple[SourceTable, Range]] = [
-        (table, part)
-        for table in tables
-        for part in cut(
-            table.name, table.split, table.rows, rows_per_range(table.name, table.rows, config.rows_per_range)
-        )
-    ]
-    needed, seconds = _estimate(jobs, store, min(context.workers, os.cpu_count() or 1))
-    rows: dict[str, dict[str, int]] = {}
-    for table in tables:
-        rows.setdefault(table.split, {})[table.name] = table.rows
-    counts = "; ".join(f"{s}: " + ", ".join(f"{n:,} {t}" for t, n in found.items()) for s, found in rows.items())
-    console.say(f"would prepare {counts}: about {needed:,} bytes in {seconds:,.0f} s")
+    cuts = _cuts(config, tables)
+    jobs = [(t, part) for t in tables for part in cut(t.name, t.split, t.rows, cuts[t.split][t.name]["rows_per_range"])]
+    needed, seconds = estimate(jobs, store, min(context.workers, os.cpu_count() or 1))
+    rows = _rows(cuts)
+    console.say(f"would prepare {_counts(rows)}: about {needed:,} bytes in {seconds:,.0f} s")
     return {"kind": "data", "stage": "prepare-data", "name": context.name, "status": "dry run", "rows": rows,
             "bytes": needed, "seconds": seconds}  # fmt: skip
+
+
+def _rows(cuts: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
+    """split -> table -> rows."""
+    return {split: {name: table["rows"] for name, table in found.items()} for split, found in cuts.items()}
+
+
+def _counts(rows: Mapping[str, Mapping[str, int]]) -> str:
+    return "; ".join(f"{s}: " + ", ".join(f"{n:,} {table}" for table, n in found.items()) for s, found in rows.items())
 
 
 def _document(artifact: Artifact, status: str, started: float) -> dict[str, Any]:
     content = artifact.content
     size = sum(record.bytes for record in artifact.files.values())
     seconds = time.time() - started
-    counts = "; ".join(
-        f"{split}: " + ", ".join(f"{n:,} {table}" for table, n in found.items())
-        for split, found in content["tables"].items()
-    )
     bad = f", {content['rejected']:,} rejected" if content["rejected"] else ""
-    console.say(f"{artifact.label} {status}: {artifact.path}: {counts}{bad}; {size:,} bytes, {seconds:,.1f} s")
+    console.say(
+        f"{artifact.label} {status}: {artifact.path}: {_counts(content['tables'])}{bad}; "
+        f"{size:,} bytes, {seconds:,.1f} s"
+    )
     return {
         "kind": "data",
         "stage": "prepare-data",
