@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -62,15 +63,19 @@ def _of(arrays: Mapping[str, NDArray[np.generic]], name: str) -> NDArray[np.gene
 def _read_npz(path: Path) -> Arrays:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files}
     except ValueError as error:
         if "allow_pickle" in str(error):
             raise UserError(
                 f"embeddings {path} hold pickled objects, which can run code: save plain arrays (np.savez)"
             ) from None
         raise UserError(f"embeddings {path} cannot be read as npz: {error}") from None
-    except (OSError, EOFError, zipfile.BadZipFile, MemoryError) as error:
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, MemoryError) as error:
         raise UserError(f"embeddings {path} cannot be read as npz: {error}") from None
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # a member that is no .npy comes as bytes
+            raise UserError(f"embeddings {path} cannot be read as npz: its member {name!r} is no array")
+    return arrays
 
 
 def _read_safetensors(path: Path) -> Arrays:

@@ -131,5 +131,5 @@ def _best(queries: Tensor, candidates: Tensor) -> tuple[NDArray[np.int64], NDArr
 def _column(table: datasets.Dataset | None, column: str, rows: NDArray[np.int64]) -> list[str]:
     if table is None:
         return [str(row) for row in rows.tolist()]
-    names = table.data.column(column).to_pylist() if table._indices is None else list(table[column])
+    names = table.select_columns([column])[:].column(column).to_pylist()
     return [str(names[row]) for row in rows.tolist()]

@@ -6,6 +6,7 @@ config -> model, data and cache opened (or ready embeddings) -> plan -> bench ->
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -91,7 +92,7 @@ class Job:
                 document = dict(paths.read_json(folder / "scores.json"))
                 console.say(f"{artifact.label} is already done: {folder}")
             else:
-                document = self._score(artifact)
+                document = self._score_or_free(artifact, state == "new")
                 for file, what in sorted(damage.items()):
                     console.say(f"{artifact.label}: made again {file} ({what})")
         self._show(document, folder)
@@ -145,6 +146,15 @@ class Job:
             model=opened.model, data=opened.data, split=opened.split, targets=opened.targets(), layer=config.layer,
             precision=config.precision, device=self.device, batch_size=config.batch_size, workers=self.context.workers,
         )  # fmt: skip
+
+    def _score_or_free(self, artifact: Artifact, new: bool) -> dict[str, Any]:
+        """Score; what can't be scored leaves no folder behind, so that its name is free for the mended command."""
+        try:
+            return self._score(artifact)
+        except UserError:
+            if new:
+                shutil.rmtree(artifact.path)
+            raise
 
     def _score(self, artifact: Artifact) -> dict[str, Any]:
         from mmkd_cli.benches.clip_benchmark import clip_benchmark_layout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +48,23 @@ def test_files_that_are_no_embeddings(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="pickled objects, which can run code"):
         read_embeddings(tmp_path / "pickled.npz")
     np.savez(tmp_path / "whole.npz", **good())
+    np.savez_compressed(tmp_path / "packed.npz", **good())
+    whole = bytearray((tmp_path / "packed.npz").read_bytes())
+    whole[120:200] = bytes(80)
+    (tmp_path / "flipped.npz").write_bytes(whole)
+    with pytest.raises(UserError, match="cannot be read as npz"):
+        read_embeddings(tmp_path / "flipped.npz")
     (tmp_path / "short.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:300])
     with pytest.raises(UserError, match="cannot be read as npz"):
         read_embeddings(tmp_path / "short.npz")
+    with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
+        archive.writestr("image", b"not an array")
+    with pytest.raises(UserError, match="its member 'image' is no array"):
+        read_embeddings(tmp_path / "text.npz")
+    with zipfile.ZipFile(tmp_path / "vast.npz", "w") as archive, archive.open("image.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(member, {"descr": "<f4", "fortran_order": False, "shape": (1 << 45, 64)})
+    with pytest.raises(UserError, match="cannot be read as npz"):
+        read_embeddings(tmp_path / "vast.npz")
     (tmp_path / "other").write_bytes(b"\x80\x04not a tensor file")
     with pytest.raises(UserError, match="neither npz nor safetensors"):
         read_embeddings(tmp_path / "other")

@@ -179,6 +179,7 @@ def test_two_halves(root: Path, tmp_path: Path) -> None:
     wide = f"d2v2:{tmp_path / 'd2v2 image' / 'image.pt'}"
     with pytest.raises(UserError, match=r"of one width"):
         evaluated(root, "wide", image_model=wide, text_model=text, **keys)
+    assert not (root / "results" / "wide").exists()  # the name is free for the mended command
     with pytest.raises(UserError, match=r"gives no vector of texts"):
         evaluated(root, "blind", image_model=text, text_model=wide, **keys)
 
