@@ -133,7 +133,7 @@ class Job:
         plan = Plan("result", "evaluate", self.context.name or "", identity, config.model_dump(mode="json"), inputs)
         if self.context.name:
             return plan
-        of = Path(str(config.embeddings)).stem if opened is None else opened.name.rpartition("/")[2]
+        of = Path(str(config.embeddings)).stem if opened is None else opened.label
         return replace(plan, name=artifacts.default_name([self.bench_name, of], plan))
 
     def _given(self) -> BenchInput:

@@ -31,6 +31,11 @@ class Opened:
     split: str
     cache: Cache | None
 
+    @property
+    def label(self) -> str:
+        """The model's name without folders and files, for the result's default name."""
+        return "-".join(Path(parse_model(part).arch).name for part in self.name.split(" + "))
+
     def inputs(self) -> tuple[Input, ...]:
         """As the plan records them."""
         roles = ["model"] if len(self.runs) == 1 else [f"model.{number}" for number in range(len(self.runs))]

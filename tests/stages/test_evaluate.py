@@ -85,6 +85,12 @@ def test_the_live_teacher_gives_the_scores_of_its_cache(root: Path, capsys: pyte
         assert values == pytest.approx(layers["by"][layer], abs=1e-5)
 
 
+def test_default_names_hold_no_folders(root: Path) -> None:
+    evaluated(root, model="runs/toy", bench__bootstrap=0, bench__seed=7)
+    names = [path.name for path in (root / "results").iterdir() if not path.name.startswith(".")]
+    assert any(name.startswith("retrieval-toy-") for name in names)
+
+
 def test_layers_are_named(root: Path) -> None:
     encoder = evaluated(root, model="toy", layer="encoder", bench__bootstrap=0)
     assert encoder["model"] == {"name": "toy", "kind": "run", "layer": "encoder"}
