@@ -16,8 +16,7 @@ def main() -> None:
         print(f"mmkd: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("mmkd: interrupted: the same command goes on where it stopped", file=sys.stderr)
-        sys.exit(130)
+        code = 130
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # a usage error of the option parser
             context = getattr(error, "ctx", None)
@@ -26,6 +25,8 @@ def main() -> None:
             sys.exit(error.exit_code)
         print("mmkd: this is a failure of mmkd: please report it with what follows and the command", file=sys.stderr)
         raise
+    if code == 130:  # typer makes this code of Ctrl-C
+        print("mmkd: interrupted: the same command goes on where it stopped", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)
 
 
