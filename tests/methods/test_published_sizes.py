@@ -1,0 +1,52 @@
+"""The full-size configurations resolve, and build the models that the notes describe."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mmkd_cli.core import config as configs
+from mmkd_cli.stages import distill
+
+FOLDER = Path(__file__).parents[2] / "examples" / "mm-d2v2"
+BLOCK, IMAGE_EMBEDDING, TEXT_EMBEDDING = 7_087_872, 592_896 + 150_528, 38_999_808
+PROJECTION, LOGIT_SCALE = 768 * 768, 1
+
+
+def resolved(path: Path) -> distill.Config:
+    values = configs.read_toml(path)
+    assert values.pop("stage") == "distill"
+    return configs.resolve(distill.Config, [configs.Layer(path.name, values)]).config
+
+
+@pytest.mark.parametrize(
+    ("variant", "trainable", "frozen", "published"),
+    [
+        ("c", 7 * BLOCK, TEXT_EMBEDDING, (49.6, 88.6)),
+        ("d", 7 * BLOCK + 2 * PROJECTION + LOGIT_SCALE, TEXT_EMBEDDING, (50.8, 89.8)),
+        ("f", 11 * BLOCK, IMAGE_EMBEDDING + TEXT_EMBEDDING, (77.97, 117.7)),
+        ("g", 11 * BLOCK, IMAGE_EMBEDDING + TEXT_EMBEDDING, (77.97, 117.7)),
+        ("h", 12 * BLOCK, IMAGE_EMBEDDING + TEXT_EMBEDDING, (85.05, 124.8)),
+        ("i", 13 * BLOCK, IMAGE_EMBEDDING + TEXT_EMBEDDING, (92.14, 131.9)),
+        ("k", 11 * BLOCK + 2 * PROJECTION, IMAGE_EMBEDDING + TEXT_EMBEDDING, (79.1, 118.9)),
+        ("l", 11 * BLOCK + PROJECTION + LOGIT_SCALE, IMAGE_EMBEDDING + TEXT_EMBEDDING, (78.6, 118.3)),
+    ],
+)
+def test_full_size_counts(variant: str, trainable: int, frozen: int, published: tuple[float, float]) -> None:
+    path = FOLDER / "configs" / f"{variant}.toml"
+    counted = distill.describe(resolved(path))
+    assert counted["parameters"] == {"total": trainable + frozen, "trainable": trainable}
+    assert counted["parameters"]["trainable"] / 1e6 == pytest.approx(published[0], rel=0.005)
+    assert counted["parameters"]["total"] / 1e6 == pytest.approx(published[1], rel=0.005)
+    assert 85e6 < counted["teacher_parameters"] < 87e6
+    said = re.search(r"# ([\d.]+) of ([\d.]+) M parameters are trained", path.read_text())
+    assert said is not None and (float(said[1]), float(said[2])) == published
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.toml")), ids=lambda path: path.stem)
+def test_every_configuration_resolves(path: Path) -> None:
+    config = resolved(path)
+    assert config.student is not None and config.train.batch_size == 256
+    assert re.match(r"# mmkd distill --config examples/mm-d2v2/[\w./-]+\.toml", path.read_text().splitlines()[0])
