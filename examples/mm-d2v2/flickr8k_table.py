@@ -1,4 +1,4 @@
-"""The table of flickr8k.sh, from the results in the root: recall with chance, the split's size, and the seconds of training."""
+"""The table of flickr8k.sh, from the results in the root: recall, chance, the split's size, seconds of training."""
 
 from __future__ import annotations
 

@@ -118,6 +118,7 @@ def _run(name: str, flags: dict[str, Any], shard: str | None, shared: dict[str, 
     from mmkd_cli.core.paths import default_root
 
     set_level(shared["quiet"], shared["verbose"])
+    share = parse_shard(shard) if shard else None
     module = import_module(STAGES[name])
     layers = file_layers(name, shared["config"], shared["preset"])
     layers.append(configs.Layer("--set", configs.parse_set(shared["set_"] or [])))
@@ -136,7 +137,7 @@ def _run(name: str, flags: dict[str, Any], shard: str | None, shared: dict[str, 
         workers=shared["workers"],
         dry_run=shared["dry_run"],
         json=shared["json_"],
-        shard=parse_shard(shard) if shard else None,
+        shard=share,
     )
     document = module.run(resolved.config, context)
     if shared["json_"]:

@@ -27,9 +27,13 @@ class Config(BaseModel):
 
 
 class StageConfig(Config):
-    """Top table of a stage. `slots` maps a table's name to the registry kind that its `name` key chooses from."""
+    """Top table of a stage.
+
+    slots: a table's name -> the registry kind that its `name` key chooses from. chosen: the name where none is given.
+    """
 
     slots: ClassVar[dict[str, str]] = {}
+    chosen: ClassVar[dict[str, str]] = {}
 
 
 def key(
@@ -135,11 +139,14 @@ def resolve(stage: type[StageConfig], layers: Sequence[Layer]) -> Resolved:
         table = {k: ({"name": v} if k in stage.slots and isinstance(v, str) else v) for k, v in layer.values.items()}
         for slot in stage.slots:  # another name makes the other entry's keys void
             old, new = values.get(slot), table.get(slot)
-            both_named = isinstance(old, dict) and isinstance(new, dict) and "name" in old and "name" in new
-            if both_named and old["name"] != new["name"]:
+            if not (isinstance(old, dict) and isinstance(new, dict) and "name" in old and "name" in new):
+                continue
+            if old["name"] != new["name"]:
                 values.pop(slot)
         values = _merge(values, table)
         origins.update({dotted: layer.origin for dotted, _ in flatten(table)})
+    for slot, name in stage.chosen.items():
+        values[slot] = {"name": name, **values.get(slot, {})}
     model = compose(stage, values)
     return Resolved(validate(model, values, origins), _complete(model, values, origins))
 
@@ -149,7 +156,9 @@ def validate(model: type[Config], values: Mapping[str, Any], origins: Mapping[st
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = min(
+            error.errors(), key=lambda one: one["type"] != "extra_forbidden"
+        )  # a misspelt key explains the rest
         dotted = ".".join(str(part) for part in first["loc"])
         where = f" ({(origins or {})[dotted]})" if dotted in (origins or {}) else ""
         if first["type"] == "extra_forbidden":
@@ -173,10 +182,9 @@ def _table(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel]
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:
-    candidate: Any
     for candidate in (annotation, *typing.get_args(annotation)):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
+            return typing.cast(type[BaseModel], candidate)
     return None
 
 

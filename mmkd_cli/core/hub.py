@@ -7,7 +7,6 @@ from pathlib import Path
 
 from mmkd_cli.core.errors import UserError
 
-
 NAME_THE_FILE = "get that file, put it anywhere, and name it by --weights FILE"
 NAME_THE_FOLDER = "get the model's files, put them into a folder, and name it by --weights FOLDER"
 

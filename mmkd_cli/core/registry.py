@@ -6,7 +6,6 @@ in the groups `mmkd.teachers`, `mmkd.students`, `mmkd.methods`, `mmkd.tasks`, `m
 
 from __future__ import annotations
 
-from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple
@@ -74,7 +73,6 @@ TABLES: dict[str, dict[str, Entry]] = {
 """Kind -> name -> entry. Adding a name is adding a line."""
 
 
-@cache
 def table(kind: str) -> dict[str, Entry]:
     """All names of a kind: ours, then those that installed packages add."""
     if kind not in TABLES:

@@ -34,6 +34,7 @@ class Config(StageConfig):
     """`stage = "distill"`."""
 
     slots: ClassVar[dict[str, str]] = {"method": "methods", "student": "students", "teacher": "teachers"}
+    chosen: ClassVar[dict[str, str]] = {"student": "unimodal"}
 
     data: Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)] = key(
         (), "NAME[:CACHE][@WEIGHT], several are mixed (default: the cache's own, else the only one)", identity=False
@@ -45,7 +46,7 @@ class Config(StageConfig):
     )  # fmt: skip
     live: bool = key(False, "run the teacher beside the student instead of reading a cache", source="[U]")
     method: SerializeAsAny[Table] = key(description="how to distil, by name, and its keys")
-    student: SerializeAsAny[Table] | None = key(None, "what is trained, by name (default: unimodal), and its keys")
+    student: SerializeAsAny[Table] = key(description="what is trained, by name (default: unimodal), and its keys")
     teacher: SerializeAsAny[Table] | None = key(None, "the teacher, by name (default: the cache's), and its keys")
     train: TrainConfig = key(TrainConfig(), "the training loop")
     allow_rejected: bool = key(False, "leave rejected rows out, and go on", identity=False)
@@ -60,7 +61,6 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
     device = open_device(context.device)
     if distribution.rank() > 0:
         console.LEVEL.quiet = True
-    config = _with_student(config)
     method = registry.load("methods", _name(config.method))
     opened = open_inputs(context.root, config.data, config.cache, config.teacher, method.signals(config),
                          live=config.live, workers=context.workers)  # fmt: skip
@@ -72,7 +72,6 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
 
 def describe(config: Config) -> dict[str, Any]:
     """What `mmkd show FILE.toml` says of a configuration: parameters, counted without weights or network."""
-    config = _with_student(config)
     teacher = config.teacher and registry.load("teachers", _name(config.teacher))(config.teacher)
     counts: Counts = registry.load("methods", _name(config.method)).count(config, teacher)
     return {
@@ -237,14 +236,6 @@ class Job:
                 "request": artifact.plan["request"], **finished, **artifact.content,
                 "bytes": sum(record.bytes for record in artifact.files.values()),
                 "seconds": round(time.time() - self.started, 3), **more}  # fmt: skip
-
-
-def _with_student(config: Config) -> Config:
-    """The configuration with the default student where none is named."""
-    if config.student is not None:
-        return config
-    console.say("student: unimodal, as none is named")
-    return config.model_copy(update={"student": registry.load("students", "unimodal").Config()})
 
 
 def _name(table: Any) -> str:

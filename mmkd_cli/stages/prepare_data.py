@@ -121,7 +121,7 @@ def _plan(config: Config, context: StageContext, source: Source, tables: Sequenc
         identity={
             "stage": "prepare-data",
             "config": configs.identity(config),
-            "files": source.identity(context.root / ".cache" / "hashes"),
+            "files": source.identity(context.root / ".hashes"),
         },
         config=config.model_dump(mode="json"),
         work={"tables": _cuts(config, tables)},

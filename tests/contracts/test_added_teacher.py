@@ -64,7 +64,6 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     prepare_data.run(config_of(prepare_data, image_size=0, **keys), context(tmp_path / "work", "squares"))
     yield tmp_path
     sys.modules.pop("colour_teacher", None)
-    registry.table.cache_clear()
 
 
 def mean_colours(root: Path) -> np.ndarray:
@@ -78,7 +77,6 @@ def mean_colours(root: Path) -> np.ndarray:
 def test_by_a_registry_line(outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = registry.Entry("colour_teacher:MeanColour", "mean colour")
     monkeypatch.setitem(registry.TABLES["teachers"], "mean-colour", entry)
-    registry.table.cache_clear()
     root = outside / "work"
     keys = {"data": "squares", "teacher__name": "mean-colour", "teacher__times": 2.0, "cache__dtype": "float32"}
     cache_teacher.run(config_of(cache_teacher, **keys), context(root, "colours"))

@@ -60,7 +60,6 @@ def counting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
     sys.modules.pop("counting_bench", None)
-    registry.table.cache_clear()
 
 
 @pytest.mark.parametrize("name", sorted(registry.TABLES["benches"]))
@@ -83,7 +82,6 @@ def test_a_bench_keeps_to_its_contract(name: str) -> None:
 
 def test_a_bench_is_added_by_a_file_and_a_registry_line(counting: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.TABLES["benches"], "count", registry.Entry("counting_bench:Count", "texts a picture"))
-    registry.table.cache_clear()
     values = {"bench": {"name": "count", "times": 3}, "embeddings": str(counting / "e.npz")}
     config = resolve(evaluate.Config, [Layer("test", values)]).config
     document = evaluate.run(config, StageContext(root=counting / "work", name="counted"))
