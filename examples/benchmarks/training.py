@@ -1,0 +1,226 @@
+"""A training step: our loop against a bare PyTorch loop, and targets from a cache against targets in memory.
+
+    python examples/benchmarks/training.py [--quick]
+
+The student is a text transformer, 256 wide, that regresses cached vectors [1280] and takes part in an InfoNCE loss:
+batches of 128 captions of 32 tokens. The bare loop has the same model, batches, losses and optimiser, and nothing
+else: no seeds, no metrics, no checks. From the cache, each batch's targets are gathered from shards of 30,000 rows in
+bfloat16; in memory, they are indexed out of a tensor. A step's time is that between two ends of steps; each pair is
+timed in turn in one process, medians over the rounds. On a machine with other work the processor time of the main
+thread (`thread_ratios`; all of the computing where torch has one thread) says more than the clock.
+
+The table goes to stderr, one JSON document to stdout. `--quick`: fewer steps, two layers instead of four.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmkd_cli.cache.index import Index
+from mmkd_cli.cache.reader import CacheTargets, open_cache
+from mmkd_cli.cache.writer import ShardWriter
+from mmkd_cli.core import artifacts, console, paths
+from mmkd_cli.core.artifacts import FileRecord, Plan
+from mmkd_cli.core.contracts import Batch, Feed, Outputs, Position, SignalSpec
+from mmkd_cli.losses.contrastive import info_nce
+from mmkd_cli.losses.regression import cls_regression_per_row
+from mmkd_cli.training.config import TrainConfig
+from mmkd_cli.training.loop import train
+from mmkd_cli.training.optim import build_optimizer
+from mmkd_cli.training.sampler import Sampler
+
+ROWS, TARGET_WIDTH, WIDTH, TOKENS, VOCABULARY, BATCH = 30_000, 1_280, 256, 32, 8_192, 128
+TARGETS = {"loop_vs_bare": "<= 1.03", "cache_vs_memory": "<= 1.05"}
+
+
+Moment = tuple[float, float]
+"""Seconds of the clock, seconds of this thread on a processor."""
+
+
+def now() -> Moment:
+    return time.perf_counter(), time.thread_time()
+
+
+@dataclass
+class MemoryTargets:
+    """Targets that are already there."""
+
+    values: Tensor
+
+    def gather(self, signal: str, rows: np.ndarray, views: np.ndarray | None = None) -> Tensor:
+        return self.values[torch.from_numpy(rows)]
+
+
+@dataclass
+class CaptionFeed:
+    """Token ids from memory, targets from wherever they are kept."""
+
+    tokens: Tensor
+    targets: MemoryTargets | CacheTargets
+    name: str = "captions"
+    rows: int = ROWS
+    weight: float = 1.0
+
+    def load(self, rows: np.ndarray, at: Position) -> Batch:
+        target = self.targets.gather("image_cls", rows).float()
+        return {"input_ids": self.tokens[torch.from_numpy(rows)], "image_cls": target}
+
+
+class TextStudent(nn.Module):
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(VOCABULARY, WIDTH), nn.Parameter(torch.randn(TOKENS, WIDTH) * 0.02)
+        block = nn.TransformerEncoderLayer(WIDTH, 4, 4 * WIDTH, 0.1, "gelu", batch_first=True, norm_first=True)
+        self.blocks = nn.TransformerEncoder(block, layers, enable_nested_tensor=False)
+        self.head = nn.Linear(WIDTH, TARGET_WIDTH)
+
+    def forward(self, batch: Batch) -> Tensor:
+        hidden = self.blocks(self.tokens(batch["input_ids"]) + self.places)
+        vectors: Tensor = self.head(hidden.mean(dim=1))
+        return vectors
+
+
+class Distillation:
+    """`core.contracts.Trainable`; notes when each step ended."""
+
+    weights: Mapping[str, float] = {}
+    validation: Sequence[Feed] = ()
+
+    def __init__(self, layers: int, feed: CaptionFeed) -> None:
+        torch.manual_seed(0)
+        self.model: nn.Module = TextStudent(layers)
+        self.feeds: Sequence[Feed] = [feed]
+        self.ends: list[Moment] = []
+
+    def forward(self, batch: Batch) -> Outputs:
+        said = self.model(batch)
+        return Outputs(
+            {"regression": cls_regression_per_row(said, batch["image_cls"])},
+            {"text": said, "image": batch["image_cls"]},
+        )
+
+    def counts(self, batch: Batch) -> Mapping[str, int]:
+        return {}
+
+    def joint_losses(self, gathered: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return {"contrastive": info_nce(gathered["image"], gathered["text"], 20.0)}
+
+    def after_step(self, step: int, gathered: Mapping[str, Tensor]) -> None:
+        self.ends.append(now())
+
+    def parameter_groups(self, peak_lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        return [{"params": list(self.model.parameters()), "lr": peak_lr, "weight_decay": weight_decay}]
+
+
+def our_loop(trained: Distillation, config: TrainConfig) -> list[Moment]:
+    """When each step of `mmkd_cli.training.loop` ended."""
+    with tempfile.TemporaryDirectory() as folder:
+        train(trained, config, Path(folder), device=torch.device("cpu"))  # type: ignore[arg-type]
+    return trained.ends
+
+
+def bare_loop(trained: Distillation, config: TrainConfig) -> list[Moment]:
+    """The same by hand, on batches that are ready."""
+    sampler = Sampler(trained.feeds, BATCH, config.seed)
+    steps = config.max_steps or 0
+    batches = [trained.feeds[0].load(sampler.batch(s).parts[0].rows, Position(0, s, 0)) for s in range(steps)]
+    groups = trained.parameter_groups(config.peak_lr, config.weight_decay)
+    optimizer = build_optimizer(trained.model, groups, config)
+    trained.model.train()
+    ends = []
+    for batch in batches:
+        said = trained.model(batch)
+        loss = cls_regression_per_row(said, batch["image_cls"]).mean() + info_nce(batch["image_cls"], said, 20.0)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        ends.append(now())
+    return ends
+
+
+def make_cache(folder: Path, values: Tensor) -> CacheTargets:
+    """A finished cache of these vectors in four shards."""
+    index = Index({"image_cls": SignalSpec("image_cls", "images", (TARGET_WIDTH,))}, {"train": {"images": ROWS}},
+                  {"images": -(-ROWS // 4)})  # fmt: skip
+    _, artifact = artifacts.begin(folder, Plan("cache", "cache-teacher", folder.name, {"rows": ROWS}, {}))
+    paths.write_json(folder / "index.json", index.to_json())
+    files = {"index.json": FileRecord.of(folder / "index.json")}
+    for shard in index.shards():
+        writer = ShardWriter(index, shard)
+        rows = np.arange(shard.first, shard.last)
+        writer.put(rows, {"image_cls": values[rows]})
+        files[shard.file] = writer.commit(folder, artifact.plan["request"])
+    artifacts.finish(artifact, content={"rows": ROWS}, files=files, hashed={}, started=time.time())
+    return open_cache(folder).targets("train")
+
+
+def step_seconds(ends: Sequence[Moment]) -> list[Moment]:
+    """Times between steps, the first few left out."""
+    return [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(ends[2:])]
+
+
+def ratios(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {
+        "loop_vs_bare": seconds["memory"] / seconds["bare"],
+        "cache_vs_memory": seconds["cache"] / seconds["memory"],
+    }
+
+
+def measure(layers: int, steps: int, rounds: int) -> dict[str, Any]:
+    """Seconds of a step (medians of all rounds) and the two ratios."""
+    torch.manual_seed(0)
+    tokens = torch.randint(VOCABULARY, (ROWS, TOKENS))
+    values = torch.randn(ROWS, TARGET_WIDTH).bfloat16()
+    config = TrainConfig(batch_size=BATCH, max_steps=steps, validation=False)
+    seconds: dict[str, list[Moment]] = {"bare": [], "memory": [], "cache": []}
+    with tempfile.TemporaryDirectory() as folder:
+        memory = CaptionFeed(tokens, MemoryTargets(values))
+        cached = CaptionFeed(tokens, make_cache(Path(folder) / "caches" / "benchmark", values))
+        for round_ in range(rounds):
+            seconds["bare"] += step_seconds(bare_loop(Distillation(layers, memory), config))
+            seconds["memory"] += step_seconds(our_loop(Distillation(layers, memory), config))
+            seconds["cache"] += step_seconds(our_loop(Distillation(layers, cached), config))
+            print(f"round {round_ + 1} of {rounds}", file=sys.stderr)
+    median = {name: statistics.median(clock for clock, _ in spans) for name, spans in seconds.items()}
+    thread = {name: statistics.median(busy for _, busy in spans) for name, spans in seconds.items()}
+    return {
+        "sizes": {"layers": layers, "width": WIDTH, "batch": BATCH, "tokens": TOKENS, "rows": ROWS, "steps": steps},
+        "ratios": ratios(median),
+        "thread_ratios": ratios(thread),
+        "targets": TARGETS,
+        "median_seconds": median,
+        "thread_seconds": thread,
+        "machine": {"processor": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="two layers, fewer steps")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is timed (default 5)")
+    options = parser.parse_args()
+    console.LEVEL.quiet = True
+    result = measure(2 if options.quick else 4, 12 if options.quick else 30, options.rounds)
+    print(f"{'ratio':20} {'clock':>9} {'thread':>9}  to reach", file=sys.stderr)
+    for name, value in result["ratios"].items():
+        print(f"{name:20} {value:9.3f} {result['thread_ratios'][name]:9.3f}  {TARGETS[name]}", file=sys.stderr)
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
