@@ -32,7 +32,7 @@ def d2v2_files(folder: Path, depth: int = 4) -> tuple[Path, Path, dict[str, Tens
     image = official_d2v2.image_state(depth, WIDTH, grid=2, patch=16)
     text = official_d2v2.text_state(depth, WIDTH, vocabulary=BPE_TOKENS, positions=514, seed=1)
     for name, state in (("image.pt", image), ("text.pt", text)):
-        torch.save({"cfg": None, "model": state}, folder / name)
+        torch.save({"cfg": {"model": {"num_heads": HEADS}}, "model": state}, folder / name)
     return folder / "image.pt", folder / "text.pt", image, text
 
 
