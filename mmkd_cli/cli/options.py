@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -140,7 +141,7 @@ def _run(name: str, flags: dict[str, Any], shard: str | None, shared: dict[str, 
         shard=share,
     )
     document = module.run(resolved.config, context)
-    if shared["json_"]:
+    if shared["json_"] and os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first one speaks
         console.emit(document)
 
 

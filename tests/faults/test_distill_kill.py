@@ -97,6 +97,7 @@ def test_two_processes_train_one_processs_run(chain: Path, tmp_path: Path) -> No
         cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["status"] == "done"
     one, two = ([json.loads(line) for line in (root / "runs" / name / "metrics.jsonl").read_text().splitlines()]
                 for name in ("one", "two"))  # fmt: skip
     assert len(one) == len(two)

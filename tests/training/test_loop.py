@@ -231,3 +231,13 @@ def test_schedules(keys: dict[str, Any], expected: list[float]) -> None:
     schedule = Schedule(optimizer, config(**keys), 6)
     assert [schedule.set(step) / 0.2 for step in range(6)] == pytest.approx(expected, abs=1e-6)
     assert optimizer.param_groups[1]["lr"] == pytest.approx(0.2 * expected[-1], abs=1e-6)
+
+
+def test_gradient_checkpointing_is_switched_on_where_a_module_offers_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Towers has no gradient checkpointing"):
+        train(student(), config(gradient_checkpointing=True, max_steps=1), tmp_path, device=CPU)
+    trained = student()
+    asked: list[bool] = []
+    trained.model.text.set_grad_checkpointing = lambda: asked.append(True)
+    train(trained, config(gradient_checkpointing=True, max_steps=1), tmp_path, device=CPU)
+    assert asked == [True]
