@@ -182,10 +182,11 @@ def _table(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel]
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:
+    found: type[BaseModel] | None = None
     for candidate in (annotation, *typing.get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return typing.cast(type[BaseModel], candidate)
-    return None
+        if found is None and isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            found = candidate
+    return found
 
 
 def _complete(model: type[Config], values: Mapping[str, Any], origins: Mapping[str, str]) -> dict[str, str]:

@@ -122,7 +122,7 @@ class Teacher(Protocol):
     def __call__(self, batch: Batch, signals: Sequence[str]) -> dict[str, Tensor]:
         """Signals of a batch, [B, ...] each (ragged ones: a list of B tensors), float32 or the compute precision.
 
-        batch: "row" int64 [B], "id" list[str], "split" str always; "pixels" uint8 [B, 3, H, W] of the images table; what
+        batch: "row" int64 [B], "id" list[str], "split" str always; "pixels" uint8 [B, 3, H, W] of pictures; what
         `tokenize` gave for text tables. Runs under no_grad; does not depend on what else is in the batch.
         """
         ...

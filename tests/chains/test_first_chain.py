@@ -23,7 +23,8 @@ def chain(steps: int = 20) -> list[list[str]]:
     ]
     return [
         ["prepare-data", "--preset", "demo", "--name", "scenes", *(w for s in scenes for w in ("--set", s))],
-        ["cache-teacher", "--teacher", TEACHER, "--data", "scenes", "--name", "teacher", "--set", "cache.rows_per_shard=64"],
+        ["cache-teacher", "--teacher", TEACHER, "--data", "scenes", "--name", "teacher",
+         "--set", "cache.rows_per_shard=64"],
         ["distill", "--preset", "demo", "--data", "scenes", "--cache", "teacher", "--name", "student",
          *(w for s in small for w in ("--set", s))],
         ["evaluate", "--bench", "retrieval", "--model", "student", "--split", "val", "--name", "recall", "--json"],
