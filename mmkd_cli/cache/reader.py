@@ -134,25 +134,18 @@ class SignalArray:
         numbers, local = np.divmod(rows, self._per_shard)
         if views is not None:
             local = local * self.n_views + views
+        count = self.n_views if views is not None else 1
         first = int(numbers[0])
         if (numbers == first).all():
-            return self._take(first, torch.from_numpy(local), views is not None)
-        order = np.argsort(numbers, kind="stable")
-        sorted_numbers, sorted_local = numbers[order], torch.from_numpy(local[order])
-        cuts = [0, *(np.flatnonzero(np.diff(sorted_numbers)) + 1).tolist(), len(rows)]
-        by_shard = torch.empty((len(rows), *axis, *self.spec.shape), dtype=self.dtype)
-        for start, end in pairwise(cuts):
-            into = by_shard[start:end]
-            self._take(int(sorted_numbers[start]), sorted_local[start:end], views is not None, into)
-        back = np.empty_like(order)
-        back[order] = np.arange(len(rows))
-        return by_shard.index_select(0, torch.from_numpy(back))
-
-    def _take(self, number: int, local: Tensor, one_view: bool, out: Tensor | None = None) -> Tensor:
-        mapped = self._shard(number).tensors[self.spec.name]
-        if one_view:
-            mapped = mapped.flatten(0, 1)
-        return torch.index_select(mapped, 0, local) if out is None else torch.index_select(mapped, 0, local, out=out)
+            found = self._shard(first).items(self.spec.name, count)[local]
+        else:
+            order = np.argsort(numbers, kind="stable")
+            cuts = [0, *(np.flatnonzero(np.diff(numbers[order])) + 1).tolist(), len(rows)]
+            found = np.empty(len(rows), self._shard(first).items(self.spec.name, count).dtype)
+            for start, end in pairwise(cuts):
+                places = order[start:end]
+                found[places] = self._shard(int(numbers[places[0]])).items(self.spec.name, count)[local[places]]
+        return torch.from_numpy(found.view(np.uint8)).view(self.dtype).view(len(rows), *axis, *self.spec.shape)
 
     def _read(self, first: int, last: int) -> Tensor:
         parts = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +92,27 @@ class MappedShard:
         storage = torch.UntypedStorage.from_file(str(path), False, size)
         self.tensors: dict[str, Tensor] = {}
         self._offsets: dict[str, int] = {}
+        self._items: dict[tuple[str, int], np.ndarray] = {}
         for name, entry in header.items():
             dtype, shape = _FROM_HEADER[entry["dtype"]], entry["shape"]
             self._offsets[name] = first + entry["data_offsets"][0]
             flat: Tensor = torch.empty(0, dtype=dtype).set_(
-                storage, self._offsets[name] // dtype.itemsize, (int(np.prod(shape)),)
+                storage, self._offsets[name] // dtype.itemsize, (prod(shape),)
             )  # type: ignore[call-overload]
             self.tensors[name] = flat.view(shape)
+
+    def items(self, name: str, per_row: int = 1) -> np.ndarray:
+        """The mapped tensor as [rows * per_row] opaque items, a row (or one of its `per_row` equal parts) each.
+
+        numpy copies such items as they are and on the calling thread: torch's `index_select` of the same rows is
+        slower for bfloat16, and shares its threads with whatever the model computes meanwhile.
+        """
+        if (name, per_row) not in self._items:
+            mapped = self.tensors[name]
+            item_bytes = mapped.nbytes // (mapped.shape[0] * per_row)
+            raw = mapped.reshape(-1).view(torch.uint8).numpy()
+            self._items[name, per_row] = raw.view(np.dtype((np.void, item_bytes)))
+        return self._items[name, per_row]
 
     def read(self, name: str, first: int, last: int) -> Tensor:
         """Rows [first, last) of a tensor, read from the file and not through the map.
@@ -105,7 +120,7 @@ class MappedShard:
         A pass over a whole cache so keeps no pages of it resident.
         """
         mapped = self.tensors[name]
-        row_bytes = mapped.dtype.itemsize * int(np.prod(mapped.shape[1:]))
+        row_bytes = mapped.dtype.itemsize * prod(mapped.shape[1:])
         raw = np.fromfile(
             self.path, np.uint8, count=(last - first) * row_bytes, offset=self._offsets[name] + first * row_bytes
         )
@@ -121,7 +136,13 @@ def read_header(path: Path) -> tuple[dict[str, Any], int, int]:
             if length > min(size - 8, _HEADER_BYTES_MAX):
                 raise ValueError(f"{size} bytes hold no header of {length}")
             header: dict[str, Any] = json.loads(file.read(length))
-            end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+            end = 0
+            for name, entry in header.items():
+                if name != "__metadata__":
+                    start, stop = entry["data_offsets"]
+                    if stop - start != _FROM_HEADER[entry["dtype"]].itemsize * prod(entry["shape"]):
+                        raise ValueError(f"{name} has other bytes than its shape")
+                    end = max(end, stop)
             if 8 + length + end != size:
                 raise ValueError(f"{size} bytes, should be {8 + length + end}")
     except FileNotFoundError:

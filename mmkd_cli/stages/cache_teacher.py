@@ -73,6 +73,8 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
     data = open_data(context.root, config.data or artifacts.only(context.root, "data", "--data").name)
     teacher: Teacher = registry.load("teachers", teacher_name(config))(config.teacher)
     keys = config.cache
+    if keys.views and teacher.picture_transform is None:
+        raise UserError(f"--views {keys.views}: teacher {teacher_name(config)!r} sees no pictures: leave it out")
     index = build_index(
         choose_signals(teacher, data, config.signals), data, dtype=keys.dtype, rows_per_shard=keys.rows_per_shard,
         batch_size=keys.batch_size, n_views=keys.views, seed=keys.seed, view_spec=keys.view.model_dump(mode="json"),
