@@ -174,7 +174,7 @@ def validate(model: type[Config], values: Mapping[str, Any], origins: Mapping[st
 
 
 def _table(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel] | None:
-    table: Any = model
+    table: type[BaseModel] | None = model
     for part in path:
         field = table.model_fields.get(str(part)) if table else None
         table = _model_of(field.annotation) if field else None
@@ -182,11 +182,10 @@ def _table(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel]
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:
-    found: type[BaseModel] | None = None
     for candidate in (annotation, *typing.get_args(annotation)):
-        if found is None and isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            found = candidate
-    return found
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
 
 
 def _complete(model: type[Config], values: Mapping[str, Any], origins: Mapping[str, str]) -> dict[str, str]:
