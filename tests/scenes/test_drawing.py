@@ -6,12 +6,12 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from tests.scenes.picture_reader import SCALE, SIDE, Blob, grow, read_blobs, silhouette
 
 from mmkd_cli import scenes
 from mmkd_cli.scenes import Ground, Scene, SceneObject
 from mmkd_cli.scenes.geometry import is_inside, is_touching
 from mmkd_cli.scenes.vocabulary import VOCABULARY, rgb
+from tests.scenes.picture_reader import SCALE, SIDE, Blob, grow, read_blobs, silhouette
 
 ROWS = [scenes.scene(3, index, split) for split in ("train", "test") for index in range(60)]
 

@@ -7,6 +7,10 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+
+from mmkd_cli import scenes
+from mmkd_cli.scenes import Scene, SceneObject
+from mmkd_cli.scenes.vocabulary import VOCABULARY
 from tests.scenes.picture_reader import (
     COLOURS,
     GROUND_COLOURS,
@@ -18,10 +22,6 @@ from tests.scenes.picture_reader import (
     noun,
     noun_pattern,
 )
-
-from mmkd_cli import scenes
-from mmkd_cli.scenes import Scene, SceneObject
-from mmkd_cli.scenes.vocabulary import VOCABULARY
 
 ROWS = [scenes.scene(5, index, split) for split in scenes.SPLITS for index in range(300)]
 
