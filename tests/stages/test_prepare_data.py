@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
+import multiprocessing
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -98,11 +98,13 @@ def test_default_name_is_made_from_the_request(tmp_path: Path, pairs: Path) -> N
 
 def test_bytes_do_not_depend_on_who_makes_them(tmp_path: Path, pairs: Path) -> None:
     alone = prepare(tmp_path / "a", pairs)
-    threads = [threading.Thread(target=prepare, args=(tmp_path / "b", pairs), kwargs={"workers": n}) for n in (0, 2, 3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    fork = multiprocessing.get_context("fork")
+    others = [fork.Process(target=prepare, args=(tmp_path / "b", pairs), kwargs={"workers": n}) for n in (0, 2, 3)]
+    for process in others:
+        process.start()
+    for process in others:
+        process.join()
+    assert [process.exitcode for process in others] == [0, 0, 0]
     many = prepare(tmp_path / "b", pairs)
     assert many["status"] == "already done" and many["fingerprint"] == alone["fingerprint"]
     assert arrows(tmp_path / "a") == arrows(tmp_path / "b") and len(arrows(tmp_path / "a")) == 5 + 2 + 6 + 2
