@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from mmkd_cli.students import d2v2_text, transformers_text
 from mmkd_cli.students.text_config import TextEncoderConfig
 
-
 _LENGTH_GROUPS = 4
 """On a CPU a batch goes through in groups of texts of like length: captions are half padding otherwise."""
 

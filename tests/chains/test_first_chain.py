@@ -14,7 +14,8 @@ TEACHER = f"timm:local-dir:{ASSETS / 'tiny-image-teacher'}"
 
 def chain(steps: int = 20) -> list[list[str]]:
     scenes = ["source.train=120", "source.val=20", "source.test=20"]
-    small = [f"train.max_steps={steps}", 
+    small = [
+        f"train.max_steps={steps}",
         "student.width=32",
         "student.heads=2",
         "train.batch_size=16",
