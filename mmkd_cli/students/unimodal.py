@@ -27,6 +27,10 @@ class UnimodalConfig(TextEncoderConfig):
         False, "bring each dimension of the teacher's signal to mean 0 and deviation 1 on the training split",
         source="[P] MM-D2V2 regresses the CLS as it is",
     )  # fmt: skip
+    signal_dropout: float = key(
+        0.0, "dropout in training of the teacher's signal on its way to the projection; the regressed one stays whole",
+        source="[P] MM-D2V2: none", ge=0, lt=1,
+    )  # fmt: skip
 
 
 class Unimodal(nn.Module):
@@ -40,8 +44,8 @@ class Unimodal(nn.Module):
     needs_pictures: ClassVar[bool] = False
 
     def __init__(
-        self, encoder: TextEncoder, tokenizer: Any, signal: str, width: int, heads: Heads,
-        standardize: bool, teacher: Teacher | None = None,
+        self, config: UnimodalConfig, encoder: TextEncoder, tokenizer: Any, signal: str, width: int, heads: Heads,
+        teacher: Teacher | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.encoder, self.image_signal, self.heads = encoder, signal, heads
@@ -53,7 +57,7 @@ class Unimodal(nn.Module):
         if heads.layout is not None:
             widths = {"output": (width, encoder.width)}
             self.projections = Projections(heads.layout, heads.dim or width, widths)
-        self.standardize = standardize
+        self.standardize, self.signal_dropout = config.standardize, nn.Dropout(config.signal_dropout)
         self.register_buffer("signal_mean", torch.zeros(width))
         self.register_buffer("signal_std", torch.ones(width))
         comparable = self.head is not None or encoder.width == width
@@ -68,14 +72,14 @@ class Unimodal(nn.Module):
     ) -> Self:
         """The student before its first step. width: of the teacher's signal. captions: of the training split."""
         encoder, tokenizer = build_text_encoder(config, captions)
-        return cls(encoder, tokenizer, signal, width, heads, config.standardize)
+        return cls(config, encoder, tokenizer, signal, width, heads)
 
     @classmethod
     def empty(cls, config: UnimodalConfig, heads: Heads, signal: str, width: int) -> Self:
         """The student on the meta device: sizes without weights."""
         encoder = empty_text_encoder(config)
         with torch.device("meta"):
-            return cls(encoder, None, signal, width, heads, config.standardize)
+            return cls(config, encoder, None, signal, width, heads)
 
     @classmethod
     def load(cls, folder: Path, config: Mapping[str, Any], teacher: Teacher | None = None) -> Self:
@@ -84,7 +88,7 @@ class Unimodal(nn.Module):
         tensors, about = read_heads(folder)
         encoder, tokenizer = load_text_encoder(folder / "model", keys)
         heads = Heads(about["regression"], about["layout"], about["dim"])
-        student = cls(encoder, tokenizer, about["signal"], about["width"], heads, keys.standardize, teacher)
+        student = cls(keys, encoder, tokenizer, about["signal"], about["width"], heads, teacher)
         student.load_state_dict({**student.state_dict(), **tensors})
         student._loaded_from = folder
         return student.eval()
@@ -107,7 +111,7 @@ class Unimodal(nn.Module):
         regressed = {"text": self._in_teacher_space(encoded)} if self.heads.regression else {}
         image, text, contrasted = target, regressed.get("text", encoded), {}
         if self.projections is not None:
-            images = self.projections.project("image", {"output": target})
+            images = self.projections.project("image", {"output": self.signal_dropout(target)})
             texts = self.projections.project("text", {"output": encoded})
             contrasted = {stage: (images[stage], texts[stage]) for stage in self.projections.stages}
             image, text = images["output"], texts["output"]

@@ -135,6 +135,20 @@ def test_gradients_reach_exactly_what_is_trained(tmp_path: Path, heads: Heads, w
     assert (student.head is None) == (not heads.regression or width == WIDTH)
 
 
+def test_signal_dropout_acts_in_training_on_the_projected_picture_alone() -> None:
+    student = build(scratch(signal_dropout=0.5), BOTH)
+    batch = batch_of(student)
+    still = student(batch)
+    student.train()
+    torch.manual_seed(0)
+    said = student(batch)
+    assert torch.equal(said.target, batch["image_cls"]) and torch.equal(said.text, still.text)
+    assert torch.equal(still.image, student.projections.maps["image_output"](batch["image_cls"]))
+    torch.manual_seed(0)
+    dropped = torch.nn.functional.dropout(batch["image_cls"], 0.5)
+    assert torch.equal(said.image, student.projections.maps["image_output"](dropped))
+
+
 def test_embeddings_are_frozen_only_where_a_checkpoint_gives_them() -> None:
     assert scratch().trains_embeddings
     assert not scratch(embeddings="frozen").trains_embeddings
