@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
+from mmkd_cli.core.paths import check_name
+
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
@@ -35,6 +37,10 @@ class StageContext:
     dry_run: bool = False
     json: bool = False
     shard: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.name is not None:  # before it is joined to the root: a name must not lead out of it
+            check_name(self.name)
 
 
 # ------------------------------------------------------------------------------------------------ pictures

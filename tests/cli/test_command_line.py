@@ -46,6 +46,8 @@ def test_every_command_has_an_example(name: str) -> None:
         (["distill", "--config", "nowhere.toml"], 2, "is not there"),
         (["distill", "--method", "cls-regresion"], 2, "did you mean 'cls-regression'"),
         (["prepare-data", "--source", "scene"], 2, "did you mean 'scenes'"),
+        (["prepare-data", "--preset", "demo", "--name", "../evil"], 2, "name '../evil' can't be used"),
+        (["prepare-data", "--preset", "demo", "--name", "../runs/s", "--dry-run"], 2, "can't be used"),
     ],
 )
 def test_a_mistake_is_one_line_on_stderr(mmkd, args: list[str], code: int, said: str) -> None:
