@@ -83,7 +83,12 @@ def embed_images(given: BenchInput, rows: NDArray[np.int64], layer: str | None =
     source: Iterator[Batch]
     if targets is not None and model.image_signal is not None:
         signal = model.image_signal
-        source = ({signal: targets.gather(signal, part), "row": torch.from_numpy(part)} for part in cut)
+        first_view = targets.n_views > 0  # while training from augmented views; `evaluate` takes no such cache
+        source = (
+            {signal: targets.gather(signal, part, np.zeros_like(part) if first_view else None),
+             "row": torch.from_numpy(part)}
+            for part in cut
+        )  # fmt: skip
     else:
         source = batches(
             given.data.table("images", str(given.split)), "images", cut,

@@ -98,7 +98,8 @@ class MmD2v2(nn.Module):
                 f"student.shared {config.shared} is more than student.depth {config.depth}: make it smaller"
             )
         self.config, self.signal, self.target_width, self.heads = config, signal, target_width, heads
-        self._tokenizer, self._loaded_from = tokenizer, None
+        self._tokenizer = tokenizer
+        self._loaded_from: Path | None = None
         sizes, width = config.sizes, config.width
         self.embed = nn.ModuleDict({"image": ImageEmbedding(sizes), "text": TextEmbedding(sizes)})
         self.specific = nn.ModuleList(
@@ -115,7 +116,7 @@ class MmD2v2(nn.Module):
         self.to_shared = nn.ModuleDict({m: new_linear(width, width) for m in mapped})
         needs_head = heads.regression and width != target_width
         self.head = new_linear(width, target_width, bias=True) if needs_head else None
-        self.projections = None
+        self.projections: Projections | None = None
         if heads.layout is not None:
             stages = {"output": (width, width), **({"encoder": (width, width)} if config.shared else {})}
             self.projections = Projections(heads.layout, heads.dim or target_width, stages)

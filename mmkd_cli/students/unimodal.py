@@ -42,6 +42,8 @@ class Unimodal(nn.Module):
 
     Config: ClassVar[type] = UnimodalConfig
     needs_pictures: ClassVar[bool] = False
+    signal_mean: Tensor
+    signal_std: Tensor
 
     def __init__(
         self, config: UnimodalConfig, encoder: TextEncoder, tokenizer: Any, signal: str, width: int, heads: Heads,
@@ -49,11 +51,12 @@ class Unimodal(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.encoder, self.image_signal, self.heads = encoder, signal, heads
-        self._tokenizer, self._loaded_from = tokenizer, None
+        self._tokenizer = tokenizer
+        self._loaded_from: Path | None = None
         self._teacher = [teacher]  # in a list: a frozen teacher is no part of the model
         self._teacher_loaded = False
         self.head = new_linear(encoder.width, width, bias=True) if heads.regression and encoder.width != width else None
-        self.projections = None
+        self.projections: Projections | None = None
         if heads.layout is not None:
             widths = {"output": (width, encoder.width)}
             self.projections = Projections(heads.layout, heads.dim or width, widths)

@@ -106,6 +106,7 @@ class ChosenTargets:
 
     def __init__(self, signal: Tensor) -> None:
         self.signal = signal
+        self.n_views = 0
         self.specs = {"image_cls": SignalSpec("image_cls", "images", tuple(signal.shape[1:]))}
         self.gathered: list[int] = []
 
