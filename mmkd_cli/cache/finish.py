@@ -51,14 +51,26 @@ def finish(
         lock.release()
 
 
-def close_repair(artifact: Artifact, index: Index) -> None:
-    """After the damaged shards were made again: the index too if it was one of them, then damage.json goes."""
+def close_repair(artifact: Artifact, index: Index, damage: Mapping[str, str]) -> dict[str, str]:
+    """After this share of the damaged files was made again: the index if it was one of them, then what is left.
+
+    Every file of `damage` is read against its recorded hash. damage.json keeps those that are still wrong (another
+    share's) and goes when there are none. Returns them with what is wrong.
+    """
     lock = artifacts.lock(artifact.path)
     lock.acquire(block=True)
     try:
-        if INDEX_FILE in artifact.damage():
+        if INDEX_FILE in damage:
             paths.write_json(artifact.path / INDEX_FILE, index.to_json())
-        (artifact.path / "damage.json").unlink(missing_ok=True)
+        known = {name: record for name, record in artifact.files.items() if name in damage}
+        whole = {name for name, record in known.items()
+                 if (artifact.path / name).is_file() and FileRecord.of(artifact.path / name) == record}  # fmt: skip
+        left = {name: what for name, what in damage.items() if name not in whole}
+        if left:
+            paths.write_json(artifact.path / "damage.json", left)
+        else:
+            (artifact.path / "damage.json").unlink(missing_ok=True)
+        return left
     finally:
         lock.release()
 

@@ -94,9 +94,11 @@ class Job:
 
     def __init__(self, config: Config, context: StageContext, data: PreparedData, teacher: Teacher,
                  inputs: TeacherInputs, index: Index) -> None:  # fmt: skip
+        from mmkd_cli.training.devices import choose_device
+
         self.config, self.context, self.data, self.teacher = config, context, data, teacher
         self.inputs, self.index = inputs, index
-        self.device = pick_device(context.device)
+        self.device = str(choose_device(context.device))
         self.started = time.time()
         self._loaded = False
 
@@ -113,11 +115,18 @@ class Job:
         if state == "finished" and not damage:
             return self._already(artifact)
         recorded = {file: artifact.files[file].xxh3_128 for file in damage if file in artifact.files}
-        self._fill(artifact, [s for s in self.index.shards() if state != "finished" or s.file in damage], recorded)
+        share = self._share(list(self.index.shards()))
+        self._fill(artifact, [s for s in share if state != "finished" or s.file in damage], recorded)
         if damage:
-            close_repair(artifact, self.index)
-            console.say(f"{artifact.label}: made again, with the bytes that were recorded: {', '.join(sorted(damage))}")
-            return self._document(artifact, "repaired", repaired=sorted(damage))
+            left = close_repair(artifact, self.index, damage)
+            mended = sorted(damage.keys() - left)
+            if mended:
+                console.say(f"{artifact.label}: made again, with the bytes that were recorded: {', '.join(mended)}")
+            if left:
+                console.say(
+                    f"{artifact.label}: {len(left)} damaged files are left to other shares: {', '.join(sorted(left))}"
+                )
+            return self._document(artifact, "share done" if left else "repaired", repaired=mended)
         if missing := missing_shards(artifact, self.index):
             console.say(f"{artifact.label}: this share is done, {len(missing)} shards are left to other processes")
             return self._document(artifact, "share done", shards_missing=len(missing))
@@ -189,8 +198,7 @@ class Job:
         from mmkd_cli.cache.fill import Filling, fill
         from mmkd_cli.cache.writer import committed
 
-        shares = self._share(shards)
-        work = [s for s in shares if s.file in recorded or committed(self.folder, s) is None]
+        work = [s for s in shards if s.file in recorded or committed(self.folder, s) is None]
         if not work:
             return
         needed = int(sum(self.index.row_bytes(shard.table) * shard.rows for shard in work))
@@ -203,7 +211,7 @@ class Job:
         self._load()
         filling = Filling(self.folder, self.index, str(artifact.plan["request"]), self.teacher, self.inputs,
                           self.config.cache.batch_size)  # fmt: skip
-        rows = sum(shard.rows for shard in shares)
+        rows = sum(shard.rows for shard in shards)
         try:
             with console.progress(artifact.label, rows, start=rows - sum(shard.rows for shard in work)) as meter:
                 fill(filling, work, meter, recorded)
@@ -257,17 +265,6 @@ class Job:
         return {"kind": "cache", "name": artifact.name, "path": str(artifact.path), "status": status,
                 "request": artifact.plan["request"], **finished, **artifact.content,
                 "seconds": round(time.time() - self.started, 3), **more}  # fmt: skip
-
-
-def pick_device(asked: str) -> str:
-    """`auto` is a GPU where there is one (torchrun's ranks one each), else the CPU."""
-    import torch
-
-    if asked != "auto":
-        return asked
-    if torch.cuda.is_available():
-        return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def cores() -> int:

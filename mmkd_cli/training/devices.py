@@ -24,9 +24,15 @@ def open_device(asked: str) -> torch.device:
         from accelerate import PartialState
 
         return torch.device(PartialState(cpu=asked == "cpu").device)
+    return choose_device(asked)
+
+
+def choose_device(asked: str) -> torch.device:
+    """The device alone: no word to other processes. `auto` gives each of torchrun's ranks a GPU."""
     if asked == "auto":
-        mps = torch.backends.mps.is_available()
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+        if torch.cuda.is_available():
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(asked)
         torch.empty(0, device=device)

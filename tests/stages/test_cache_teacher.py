@@ -157,6 +157,28 @@ def test_damage_is_refused_and_the_same_command_repairs_that_shard_only(root: Pa
     assert len(open_cache(folder)["image_cls"][[16, 17]]) == 2
 
 
+def test_a_share_mends_its_own_shards_and_leaves_the_others_named(root: Path) -> None:
+    folder = root / "caches" / "tiny"
+    cache(root, "tiny")
+    before = shard_bytes(folder)
+    broken = ["train/images-00000.safetensors", "train/images-00001.safetensors"]
+    for name in broken:
+        data = bytearray((folder / name).read_bytes())
+        data[-1] ^= 1
+        (folder / name).write_bytes(data)
+    assert sorted(artifacts.read(folder).check()) == broken
+
+    first = cache(root, "tiny", shard=(0, 2))
+    assert (first["status"], first["repaired"]) == ("share done", broken[:1])
+    assert list(artifacts.read(folder).damage()) == broken[1:]
+    with pytest.raises(Refused, match=broken[1]):
+        artifacts.open_artifact(root, "tiny", "cache")
+
+    second = cache(root, "tiny", shard=(1, 2))
+    assert (second["status"], second["repaired"]) == ("repaired", broken[1:])
+    assert shard_bytes(folder) == before and not (folder / "damage.json").exists()
+
+
 def test_a_shard_of_another_cache_is_refused(root: Path) -> None:
     cache(root)
     cache(root, "other", "teacher.seed=1")
