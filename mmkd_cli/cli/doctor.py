@@ -53,8 +53,6 @@ def examine(root: Any) -> dict[str, dict[str, str]]:
         found = (answer.stderr or answer.stdout).splitlines()[0] if (answer.stderr or answer.stdout) else java
     optional = {"java": found}
     for package, serves in {
-        "tensorboard": "--track tensorboard",
-        "wandb": "--track wandb",
         "spacy": "word classes and lemmas of some benches",
         "nltk": "WordNet similarity of some benches",
     }.items():

@@ -137,7 +137,6 @@ def _run(name: str, flags: dict[str, Any], shard: str | None, shared: dict[str, 
         device=shared["device"],
         workers=shared["workers"],
         dry_run=shared["dry_run"],
-        json=shared["json_"],
         shard=share,
     )
     document = module.run(resolved.config, context)

@@ -35,7 +35,6 @@ class StageContext:
     device: str = "auto"
     workers: int = 0
     dry_run: bool = False
-    json: bool = False
     shard: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
