@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest import mock
 
 import datasets
 import numpy as np
@@ -126,18 +127,14 @@ class TinyTeacher:
         return {name: said[name] for name in signals}
 
 
-def register() -> None:
-    """The tiny teacher under its name, as a registry line would add it."""
-    registry.TABLES["teachers"]["tiny"] = registry.Entry(f"{TinyTeacher.__module__}:TinyTeacher", "for tests")
-
-
 def cache(root: Path, name: str | None = "tiny", *settings: str, **context: Any) -> dict[str, Any]:
-    """Run the stage in this process."""
-    register()
+    """Run the stage in this process; while it runs the tiny teacher has its name, as by a registry line."""
     small = config.parse_set(["teacher.name=tiny", "cache.rows_per_shard=8", "cache.batch_size=4", "cache.threads=1"])
     layers = [config.Layer("test", small), config.Layer("--set", config.parse_set(settings))]
-    resolved = config.resolve(cache_teacher.Config, layers)
-    return cache_teacher.run(resolved.config, StageContext(root, name, "cpu", **context))
+    entry = registry.Entry(f"{TinyTeacher.__module__}:TinyTeacher", "for tests")
+    with mock.patch.dict(registry.TABLES["teachers"], tiny=entry):
+        resolved = config.resolve(cache_teacher.Config, layers)
+        return cache_teacher.run(resolved.config, StageContext(root, name, "cpu", **context))
 
 
 def work(
