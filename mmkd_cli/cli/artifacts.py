@@ -15,10 +15,10 @@ def ls(root: Root = None, json_: Json = False) -> None:
 
     Example: mmkd ls
     """
-    from mmkd_cli.core import console, lineage
+    from mmkd_cli.core import artifacts, console, lineage
     from mmkd_cli.core.paths import default_root
 
-    rows = [lineage.summary(artifact) for artifact in lineage.readable(root or default_root())]
+    rows = [lineage.summary(artifact) for artifact in artifacts.every(root or default_root())]
     if json_:
         console.emit(rows)
         return

@@ -12,19 +12,24 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 from mmkd_cli import __version__
-from mmkd_cli.core import paths
+from mmkd_cli.core import console, paths
 from mmkd_cli.core.config import flatten
-from mmkd_cli.core.errors import Refused, UserError, nearest
+from mmkd_cli.core.errors import MmkdError, Refused, UserError, nearest
 from mmkd_cli.core.fingerprints import sha256_json, xxh3_file
 from mmkd_cli.core.locks import Lock
 
 FORMATS = {"data": 1, "cache": 1, "run": 1, "result": 1}
 """Newest format version of each kind that this release writes and reads."""
+
+_NEEDED = {"plan.json": ("stage", "identity", "request", "config", "inputs", "work"),
+           "manifest.json": ("fingerprint", "content", "files")}  # fmt: skip
+_BRING_BACK = "bring the file back, or remove the folder and run its command again"
 
 State = Literal["new", "unfinished", "finished"]
 
@@ -153,18 +158,42 @@ def read(path: Path) -> Artifact:
     """The artifact at `path`, finished or not. Refused if its format is newer than this release reads."""
     if not (path / "plan.json").is_file():
         raise UserError(f"{path} is no mmkd artifact: it has no plan.json")
-    plan = paths.read_json(path / "plan.json")
-    manifest = paths.read_json(path / "manifest.json") if (path / "manifest.json").is_file() else None
-    kind = plan.get("kind") if isinstance(plan, dict) else None
-    if kind not in FORMATS:
-        raise Refused(f"{path}/plan.json names the kind {kind!r}, which this release does not know")
-    for document in (plan, manifest or plan):
-        if int(document.get("format", 0)) > FORMATS[kind]:
-            raise Refused(
-                f"{kind} {path.name!r} has format {document['format']}, newer than {FORMATS[kind]} "
-                f"which mmkd {__version__} reads: use mmkd {document.get('mmkd', 'of a later release')} or newer"
-            )
+    plan = _document(path / "plan.json")
+    manifest = _document(path / "manifest.json") if (path / "manifest.json").is_file() else None
     return Artifact(path, plan, manifest)
+
+
+def _document(file: Path) -> dict[str, Any]:
+    """A plan or a manifest of a kind and format that this release reads, with the keys that it relies on."""
+    document = paths.read_json(file)
+    kind = document.get("kind") if isinstance(document, dict) else None
+    if kind not in FORMATS:
+        raise Refused(f"{file} names the kind {kind!r}, which this release does not know")
+    number = document.get("format")
+    if not isinstance(number, int):
+        raise Refused(f"{file} names the format {number!r}, which is no number: {_BRING_BACK}")
+    if number > FORMATS[kind]:
+        raise Refused(
+            f"{kind} {file.parent.name!r} has format {number}, newer than {FORMATS[kind]} "
+            f"which mmkd {__version__} reads: use mmkd {document.get('mmkd', 'of a later release')} or newer"
+        )
+    if absent := [name for name in _NEEDED[file.name] if name not in document]:
+        raise Refused(f"{file} has no {absent[0]!r}: {_BRING_BACK}")
+    return dict(document)
+
+
+def read_or_pass(path: Path) -> Artifact | None:
+    """`read` for what nobody named: what this release can't read is passed over, with one warning a process."""
+    try:
+        return read(path)
+    except MmkdError as error:
+        _warn_once(str(error))
+        return None
+
+
+@cache
+def _warn_once(said: str) -> None:
+    console.warn(f"passed over: {said}")
 
 
 def locate(root: Path, name: str, kind: str | None = None) -> Path:
@@ -181,7 +210,7 @@ def locate(root: Path, name: str, kind: str | None = None) -> Path:
         names = ", ".join(f"{p.parent.name}/{p.name}" for p in found)
         raise UserError(f"{name!r} names {len(found)} artifacts: write one of {names}")
     if not found:
-        there = [a.name for a in every(root, kind)]
+        there = [path.name for path in _folders(root, kind)]
         raise UserError(
             f"{kind or 'artifact'} {name!r} is not in {root}{nearest(name, there)}: `mmkd ls` shows what is"
         )
@@ -204,12 +233,17 @@ def open_artifact(root: Path, name: str, kind: str, allow_unfinished: bool = Fal
 
 
 def every(root: Path, kind: str | None = None) -> Iterator[Artifact]:
-    """All artifacts of the root, kind by kind, names in order."""
+    """All artifacts of the root that this release can read, kind by kind, names in order; of others a warning."""
+    for path in _folders(root, kind):
+        artifact = read_or_pass(path)
+        if artifact is not None:
+            yield artifact
+
+
+def _folders(root: Path, kind: str | None) -> Iterator[Path]:
     for k, folder in paths.FOLDERS.items():
-        if kind in (None, k) and (root / folder).is_dir():
-            for path in sorted((root / folder).iterdir()):
-                if (path / "plan.json").is_file():
-                    yield read(path)
+        if kind in (None, k):
+            yield from (plan.parent for plan in sorted((root / folder).glob("*/plan.json")))
 
 
 def only(root: Path, kind: str, flag: str, fits: Any = None) -> Artifact:

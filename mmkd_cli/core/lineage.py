@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mmkd_cli.core import artifacts, console, paths
+from mmkd_cli.core import artifacts, paths
 from mmkd_cli.core.artifacts import Artifact
-from mmkd_cli.core.errors import MmkdError, Refused
+from mmkd_cli.core.errors import Refused
 from mmkd_cli.core.locks import Lock
-
-
-def readable(root: Path) -> Iterator[Artifact]:
-    """Every artifact that this release can read; the others are named in a warning."""
-    for folder in paths.FOLDERS.values():
-        for path in sorted((root / folder).glob("*/plan.json")):
-            try:
-                yield artifacts.read(path.parent)
-            except MmkdError as error:
-                console.warn(str(error))
 
 
 def summary(artifact: Artifact) -> dict[str, Any]:
@@ -45,10 +34,9 @@ def find(root: Path, needed: artifacts.Input) -> Artifact | None:
     named = folder / needed.name
     others = sorted(path.parent for path in folder.glob("*/manifest.json") if path.parent != named)
     for path in [named, *others]:
-        if (path / "manifest.json").is_file():
-            artifact = artifacts.read(path)
-            if artifact.manifest is not None and artifact.manifest["fingerprint"] == needed.fingerprint:
-                return artifact
+        artifact = artifacts.read_or_pass(path) if (path / "manifest.json").is_file() else None
+        if artifact is not None and artifact.manifest and artifact.manifest["fingerprint"] == needed.fingerprint:
+            return artifact
     return None
 
 
@@ -139,7 +127,7 @@ def dependents(root: Path, artifact: Artifact) -> list[Artifact]:
     if artifact.manifest is None:
         return []
     mine = artifact.manifest["fingerprint"]
-    return [other for other in readable(root) if any(i.fingerprint == mine for i in other.inputs)]
+    return [other for other in artifacts.every(root) if any(i.fingerprint == mine for i in other.inputs)]
 
 
 def remove(root: Path, artifact: Artifact, force: bool) -> None:

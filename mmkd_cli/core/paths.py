@@ -101,6 +101,8 @@ def read_json(path: Path) -> Any:
         raise UserError(f"file {path} is not there") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"file {path} is not JSON: {error}") from None
+    except OSError as error:
+        raise UserError(f"file {path} can't be read: {error.strerror}") from None
 
 
 def sweep_temporary(folder: Path) -> None:

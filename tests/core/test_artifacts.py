@@ -143,3 +143,37 @@ def test_a_manifest_that_is_not_json_is_named(tmp_path: Path) -> None:
     (artifact.path / "manifest.json").write_text("[" * 100_000)
     with pytest.raises(MmkdError, match=r"manifest\.json is not JSON"):
         artifacts.open_artifact(tmp_path, "d", "data")
+
+
+UNREADABLE = {
+    "newer": lambda document: json.dumps({**document, "format": 99}),
+    "strange kind": lambda document: json.dumps({**document, "kind": "dream"}),
+    "no number": lambda document: json.dumps({**document, "format": "one"}),
+    "incomplete": lambda document: json.dumps({k: v for k, v in document.items() if k != "inputs"}),
+    "no table": lambda document: "[]",
+    "no JSON": lambda document: json.dumps(document)[:-1],
+}
+
+
+@pytest.mark.parametrize("what", UNREADABLE)
+def test_one_artifact_that_cannot_be_read_does_not_break_the_others(
+    tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make(tmp_path, "data", "d")
+    cache = make(tmp_path, "cache", "c", inputs=(data.as_input("data"),))
+    for kind, good in (("data", data), ("cache", cache)):
+        bad = make(tmp_path, kind, "bad", seed=2)
+        for name in ("plan.json", "manifest.json"):
+            (bad.path / name).write_text(UNREADABLE[what](json.loads((bad.path / name).read_text())))
+        assert [a.path for a in artifacts.every(tmp_path, kind)] == [good.path]
+        assert artifacts.only(tmp_path, kind, f"--{kind}").path == good.path
+        assert len(capsys.readouterr().err.splitlines()) == 1  # a warning, and only once
+        with pytest.raises(MmkdError, match="bad"):
+            artifacts.read(artifacts.locate(tmp_path, "bad", kind))
+    assert artifacts.locate(tmp_path, "c") == cache.path
+    with pytest.raises(UserError, match="is not in"):
+        artifacts.locate(tmp_path, "elsewhere", "cache")
+    moved = Input("data", "data", "bad", data.fingerprint)  # the name that it had is another's now, an unreadable one's
+    assert (found := lineage.find(tmp_path, moved)) is not None and found.path == data.path
+    assert lineage.find(tmp_path, Input("data", "data", "d", "gone")) is None
+    lineage.remove(tmp_path, cache, force=False)
