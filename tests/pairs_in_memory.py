@@ -26,10 +26,10 @@ class MemoryTargets:
         self.n_views = n_views
         self.specs: Mapping[str, SignalSpec] = {"image_cls": SignalSpec("image_cls", "images", (width,))}
 
-    def gather(self, signal: str, rows: np.ndarray, views: np.ndarray | None = None) -> Tensor:
-        assert signal == "image_cls"
+    def gather(self, signals: Sequence[str], rows: np.ndarray, views: np.ndarray | None = None) -> dict[str, Tensor]:
+        assert list(signals) == ["image_cls"]
         found = self.values[torch.as_tensor(rows)]
-        return found if views is None else found[torch.arange(len(rows)), torch.as_tensor(views)]
+        return {"image_cls": found if views is None else found[torch.arange(len(rows)), torch.as_tensor(views)]}
 
     def view_of(self, row: int, view: int) -> View:
         return View(left=0.25 * view, width=0.25)

@@ -75,9 +75,10 @@ class CaptionFeed:
     name: str = "captions"
     rows: int = ROWS
     weight: float = 1.0
+    stream: str = ""
 
     def load(self, rows: np.ndarray, at: Position) -> Batch:
-        target = self.targets.gather("image_cls", rows).float()
+        target = self.targets.gather(["image_cls"], rows)["image_cls"].float()
         return {"input_ids": self.tokens[torch.from_numpy(rows)], "image_cls": target}
 
 
@@ -100,6 +101,7 @@ class Distillation:
 
     weights: Mapping[str, float] = {}
     validation: Sequence[Feed] = ()
+    frozen: Sequence[nn.Module] = ()
 
     def __init__(self, layers: int, feed: CaptionFeed) -> None:
         torch.manual_seed(0)
@@ -119,6 +121,8 @@ class Distillation:
 
     def joint_losses(self, gathered: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return {"contrastive": info_nce(gathered["image"], gathered["text"], 20.0)}
+
+    def before_step(self, step: int) -> None: ...
 
     def after_step(self, step: int, gathered: Mapping[str, Tensor]) -> None:
         self.ends.append(now())

@@ -85,7 +85,7 @@ def embed_images(given: BenchInput, rows: NDArray[np.int64], layer: str | None =
         signal = model.image_signal
         first_view = targets.n_views > 0  # while training from augmented views; `evaluate` takes no such cache
         source = (
-            {signal: targets.gather(signal, part, np.zeros_like(part) if first_view else None),
+            {**targets.gather([signal], part, np.zeros_like(part) if first_view else None),
              "row": torch.from_numpy(part)}
             for part in cut
         )  # fmt: skip

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,25 +19,10 @@ from mmkd_cli.cache.inputs import DrawnViews
 from mmkd_cli.cache.shard_file import DTYPES, MappedShard
 from mmkd_cli.core import artifacts, paths
 from mmkd_cli.core.artifacts import Artifact
-from mmkd_cli.core.contracts import SignalSpec, View
+from mmkd_cli.core.contracts import Ragged, SignalSpec, View
 from mmkd_cli.core.errors import Refused, UserError, nearest
 
 Rows = int | slice | Sequence[int] | np.ndarray | Tensor
-
-
-class Ragged(NamedTuple):
-    """Values of several rows, one after another: values [sum of lengths, ...], offsets int64 [rows + 1]."""
-
-    values: Tensor
-    offsets: Tensor
-
-    def padded(self) -> Tensor:
-        """[rows, longest, ...], zeros behind each row's end."""
-        lengths = self.offsets.diff()
-        longest = int(lengths.max()) if len(lengths) else 0
-        out = torch.zeros((len(lengths), longest, *self.values.shape[1:]), dtype=self.values.dtype)
-        out[torch.arange(longest) < lengths[:, None]] = self.values
-        return out
 
 
 class SignalArray:
@@ -77,11 +61,11 @@ class SignalArray:
             return found.values if isinstance(found, Ragged) else found[0]
         return found
 
-    def gather(self, rows: np.ndarray, views: np.ndarray | None = None) -> Tensor:
-        """[len(rows), ...]; `views` picks one view a row, ragged signals are padded with zeros to the longest."""
+    def gather(self, rows: np.ndarray, views: np.ndarray | None = None) -> Tensor | Ragged:
+        """[len(rows), ...], ragged signals as `Ragged`; `views` picks one view a row."""
         asked = self._indices(rows)
         if self.spec.ragged:
-            return self._gather_ragged(asked).padded()
+            return self._gather_ragged(asked)
         if views is None or not self.n_views:
             return self._gather(asked)
         return self._gather(asked, np.asarray(views, dtype=np.int64) % self.n_views)
@@ -180,11 +164,14 @@ class CacheTargets:
         """The parameters of a picture's view, as the teacher saw it."""
         return DrawnViews.of(self._index, self._split)(row, view)
 
-    def gather(self, signal: str, rows: np.ndarray, views: np.ndarray | None = None) -> Tensor:
-        """[len(rows), ...] in the stored dtype. A cache with views needs `views`, one without takes no notice."""
-        if signal not in self._arrays:
-            raise UserError(f"the cache has no signal {signal!r}{nearest(signal, self._arrays)}")
-        return self._arrays[signal].gather(rows, views)
+    def gather(
+        self, signals: Sequence[str], rows: np.ndarray, views: np.ndarray | None = None
+    ) -> dict[str, Tensor | Ragged]:
+        """[len(rows), ...] each, in the stored dtype; without `views` a picture's signal has all its views."""
+        for signal in signals:
+            if signal not in self._arrays:
+                raise UserError(f"the cache has no signal {signal!r}{nearest(signal, self._arrays)}")
+        return {signal: self._arrays[signal].gather(rows, views) for signal in signals}
 
 
 class Cache:

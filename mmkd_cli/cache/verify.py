@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mmkd_cli.cache.reader import Cache
-from mmkd_cli.core.contracts import SignalSpec, Targets
+from mmkd_cli.core.contracts import Ragged, SignalSpec, Targets
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,17 @@ def verify(cache: Cache, live: Callable[[str, int], Targets], rows: int, batch_s
         stored: list[Tensor] = []
         once: list[Tensor] = []
         again: list[Tensor] = []
+        counted = 0
         for split, chosen in choose(cache, spec, rows, seed):
             views = None if not cache.index.views_of(spec.table) else chosen % cache.n_views
-            stored.append(cache.targets(split).gather(name, chosen, views))
-            once.append(live(split, batch_size).gather(name, chosen, views))
-            again.append(live(split, max(1, min(batch_size, len(chosen)) // 2)).gather(name, chosen, views))
-        found[name] = asdict(_agreement(_flat(stored), _flat(once), _flat(again), stored, sum(map(len, stored))))
+            counted += len(chosen)
+            halved = max(1, min(batch_size, len(chosen)) // 2)
+            for targets, values in (
+                (cache.targets(split), stored), (live(split, batch_size), once), (live(split, halved), again),
+            ):  # fmt: skip
+                said = targets.gather([name], chosen, views)[name]
+                values.append(said.values if isinstance(said, Ragged) else said)
+        found[name] = asdict(_agreement(_flat(stored), _flat(once), _flat(again), stored[0].dtype, counted))
     return found
 
 
@@ -70,9 +75,9 @@ def _flat(parts: list[Tensor]) -> Tensor:
     return torch.cat([part.flatten() for part in parts]).double()
 
 
-def _agreement(stored: Tensor, once: Tensor, again: Tensor, parts: list[Tensor], rows: int) -> Agreement:
+def _agreement(stored: Tensor, once: Tensor, again: Tensor, dtype: torch.dtype, rows: int) -> Agreement:
     error, control = (stored - once).abs(), (once - again).abs()
-    rounding = (once.to(parts[0].dtype).double() - once).abs()
+    rounding = (once.to(dtype).double() - once).abs()
     return Agreement(
         rows,
         float(error.max()),

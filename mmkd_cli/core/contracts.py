@@ -5,7 +5,7 @@ Stages meet on disk; inside a stage these are the seams. Nothing here imports to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
@@ -133,6 +133,25 @@ class Teacher(Protocol):
         ...
 
 
+class Ragged(NamedTuple):
+    """Values of several rows, one after another: values [sum of lengths, ...], offsets int64 [rows + 1]."""
+
+    values: Tensor
+    offsets: Tensor
+
+    def padded(self, length: int = 0) -> Tensor:
+        """[rows, longest, ...], zeros behind each row's end; `length` pads to so many instead.
+
+        A row's mask is `arange(longest) < offsets.diff()[:, None]`.
+        """
+        lengths = self.offsets.diff()
+        longest = length or (int(lengths.max()) if len(lengths) else 0)
+        out = self.values.new_zeros((len(lengths), longest, *self.values.shape[1:]))
+        places = lengths.new_tensor(range(longest))
+        out[places < lengths[:, None]] = self.values
+        return out
+
+
 @runtime_checkable
 class Targets(Protocol):
     """Teacher signals of training rows, from a cache or from a live teacher: the same numbers.
@@ -147,8 +166,14 @@ class Targets(Protocol):
         """The crop, flip and colours of a picture's view; only where n_views is not 0."""
         ...
 
-    def gather(self, signal: str, rows: np.ndarray, views: np.ndarray | None = None) -> Tensor:
-        """[len(rows), ...] of a split's table rows, in the stored dtype; `views` picks one view a row."""
+    def gather(
+        self, signals: Sequence[str], rows: np.ndarray, views: np.ndarray | None = None
+    ) -> dict[str, Tensor | Ragged]:
+        """Signals of one table's rows, in the stored dtype: [len(rows), ...] each, ragged ones as `Ragged`.
+
+        Where n_views is not 0, a picture's signal has all its views, [len(rows), n_views, ...], or the one that
+        `views` picks for each row; everything else takes no notice of `views`.
+        """
         ...
 
 
@@ -200,11 +225,15 @@ class Position(NamedTuple):
 
 
 class Feed(Protocol):
-    """Training rows of one data set."""
+    """Training rows of one data set.
+
+    stream: feeds of one stream are mixed; a step takes a batch of each stream, and the first one makes the epoch.
+    """
 
     name: str
     rows: int
     weight: float
+    stream: str
 
     def load(self, rows: np.ndarray, at: Position) -> Batch:
         """CPU tensors of these rows. Runs in worker processes or on the prefetch thread; picklable."""
@@ -230,9 +259,12 @@ class Trainable(Protocol):
 
     The sum of all losses times their weights is minimised. Losses are float32. Everything that training changes lives
     in `model` (banks and averages as buffers or frozen submodules), so that a checkpoint of it is complete.
+    frozen: modules beside the model that never change (a UNet): moved to its device, in no checkpoint and no run.
+    A batch comes from the feeds of one stream; its keys tell which. Each loss has its name in one stream only.
     """
 
     model: nn.Module
+    frozen: Sequence[nn.Module]
     feeds: Sequence[Feed]
     validation: Sequence[Feed]
     weights: Mapping[str, float]
@@ -248,6 +280,10 @@ class Trainable(Protocol):
 
     def joint_losses(self, gathered: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Losses of the whole global batch, from what was gathered: scalars."""
+        ...
+
+    def before_step(self, step: int) -> None:
+        """Set what depends on the step: weights, which parameters have gradients."""
         ...
 
     def after_step(self, step: int, gathered: Mapping[str, Tensor]) -> None:
@@ -269,8 +305,8 @@ class Method(Protocol):
     Config: ClassVar[type]
 
     @classmethod
-    def signals(cls, config: Any) -> tuple[str, ...]:
-        """Teacher signals that it needs; () for none. `config` is the whole stage config."""
+    def signals(cls, config: Any, tables: Collection[str]) -> tuple[str, ...]:
+        """Teacher signals that it needs of a data set with these tables; () for none. `config`: the stage's."""
         ...
 
     @classmethod

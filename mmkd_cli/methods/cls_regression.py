@@ -6,7 +6,7 @@ half of that, and the contrastive loss of the projected vectors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -83,7 +83,7 @@ class ClsRegression:
     def __init__(self, model: nn.Module, config: ClsRegressionConfig, feeds: Sequence[PairFeed],
                  validation: Sequence[PairFeed]) -> None:  # fmt: skip
         self.model, self.config = model, config
-        self.feeds, self.validation = list(feeds), list(validation)
+        self.feeds, self.validation, self.frozen = list(feeds), list(validation), ()
         stages = model.projections.stages if model.projections is not None else ()
         self.weights: Mapping[str, float] = {
             "regression_image": config.each_regression,
@@ -93,7 +93,7 @@ class ClsRegression:
 
     # ------------------------------------------------------------------------------------------ method
     @classmethod
-    def signals(cls, config: Any) -> tuple[str, ...]:
+    def signals(cls, config: Any, tables: Collection[str]) -> tuple[str, ...]:
         """The one signal that is regressed."""
         return (config.method.signal,)
 
@@ -112,10 +112,11 @@ class ClsRegression:
             lambda: (text for one in data for text in captions(one, "train")),
         )  # fmt: skip
         transform = student.picture_transform if student.needs_pictures else None
-        feeds = [pair_feed(one, "train", method.signal, student.tokenize, transform) for one in data]
-        validation = [
-            pair_feed(one, "val", method.signal, student.tokenize, transform) for one in data if "val" in one.splits
-        ]
+        feeds, validation = (
+            [pair_feed(one, split, method.signal, student.tokenize, transform, number)
+             for number, one in enumerate(data) if split in one.splits or split == "train"]
+            for split in ("train", "val")
+        )  # fmt: skip
         if student.standardize:
             student.set_statistics(*signal_statistics(feeds))
         return cls(student.to(device), method, feeds, validation)
@@ -150,7 +151,7 @@ class ClsRegression:
         for stage, (image, text) in said.contrasted.items():
             outputs.gathered[f"image_{stage}"], outputs.gathered[f"text_{stage}"] = image, text
         if said.contrasted and self.config.dedup:
-            outputs.gathered["image_row"] = batch["image_row"]
+            outputs.gathered["picture"] = batch["picture"]
         if said.image.shape == said.text.shape:
             cosine = F.cosine_similarity(said.image.detach().float(), said.text.detach().float(), dim=1)
             outputs.report["positive_cosine"] = cosine
@@ -165,11 +166,14 @@ class ClsRegression:
         if self.model.projections is None:
             return {}
         scales = self.model.projections.logit_scales
-        ids = gathered.get("image_row")
+        ids = gathered.get("picture")
         return {
             _term(stage): info_nce(gathered[f"image_{stage}"], gathered[f"text_{stage}"], scale.exp(), ids)
             for stage, scale in scales.items()
         }
+
+    def before_step(self, step: int) -> None:
+        """Nothing depends on the step."""
 
     def after_step(self, step: int, gathered: Mapping[str, Tensor]) -> None:
         """Bound the logit scales, where told to."""

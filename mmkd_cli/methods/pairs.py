@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmkd_cli.core.contracts import Batch, PictureTransform, Position, Targets, Tokenize, TrainingData
+from mmkd_cli.core.contracts import Batch, PictureTransform, Position, Ragged, Targets, Tokenize, TrainingData
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.pictures import decode
 
+_PICTURES = 1 << 40
+"""More than the pictures of any data set."""
 _STATISTICS_ROWS = 8192
 """Signals that are held at once while their mean is taken."""
 
@@ -24,6 +26,7 @@ class PairFeed:
 
     text_rows, image_rows int64 [rows]: of the tables. texts, images: those in Arrow format; images is None where no
     pixels are asked for. The picture is the view that the teacher saw: in epoch e the cache's view e mod N.
+    number: of the data set among those of the run; with the row it tells pictures apart.
     """
 
     name: str
@@ -36,20 +39,23 @@ class PairFeed:
     signal: str
     images: Any = None
     transform: PictureTransform | None = None
+    number: int = 0
+    stream: str = ""
 
     @property
     def rows(self) -> int:
         return len(self.text_rows)
 
     def load(self, rows: np.ndarray, at: Position) -> Batch:
-        """input_ids and attention_mask [B, L], image_row [B], the signal [B, ...], and "pixels" uint8 [B, 3, H, W]."""
+        """input_ids and attention_mask [B, L], the signal [B, ...], picture [B] (the same where two rows have the same
+        picture, whatever data it is of), and "pixels" uint8 [B, 3, H, W]."""
         image_rows = self.image_rows[rows]
         views = np.full(len(rows), at.epoch % self.targets.n_views) if self.targets.n_views else None
         texts = self.texts[self.text_rows[rows].tolist()].column("text").to_pylist()
         batch: Batch = {
             **self.tokenize(texts),
-            "image_row": torch.from_numpy(image_rows),
-            self.signal: self.targets.gather(self.signal, image_rows, views).float(),
+            "picture": torch.from_numpy(image_rows + self.number * _PICTURES),
+            self.signal: dense(self.targets.gather([self.signal], image_rows, views)[self.signal]).float(),
         }
         if self.images is not None:
             batch["pixels"] = self._pixels(image_rows, views)
@@ -65,10 +71,19 @@ class PairFeed:
         return torch.stack(pixels)
 
 
+def dense(value: Tensor | Ragged) -> Tensor:
+    """A signal that has the same shape in each row."""
+    assert not isinstance(value, Ragged)
+    return value
+
+
 def pair_feed(
-    data: TrainingData, split: str, signal: str, tokenize: Tokenize, transform: PictureTransform | None
+    data: TrainingData, split: str, signal: str, tokenize: Tokenize, transform: PictureTransform | None, number: int
 ) -> PairFeed:
-    """The texts of a split that have a picture and, like it, were not rejected. transform: where pixels are wanted."""
+    """The texts of a split that have a picture and, like it, were not rejected.
+
+    transform: where pixels are wanted. number: of the data set among those of the run.
+    """
     tables = data.tables(split)
     for table in ("texts", "images"):
         if table not in tables:
@@ -93,6 +108,7 @@ def pair_feed(
         signal=signal,
         images=images.select_columns("image").with_format("arrow") if images is not None else None,
         transform=transform,
+        number=number,
     )
 
 
@@ -113,7 +129,7 @@ def signal_statistics(feeds: list[PairFeed]) -> tuple[Tensor, Tensor]:
     for feed in feeds:
         rows = np.unique(feed.image_rows)
         for first in range(0, len(rows), _STATISTICS_ROWS):
-            part = feed.targets.gather(feed.signal, rows[first : first + _STATISTICS_ROWS])
+            part = dense(feed.targets.gather([feed.signal], rows[first : first + _STATISTICS_ROWS])[feed.signal])
             values = part.double().reshape(-1, part.shape[-1])
             centre = values.mean(dim=0) if centre is None else centre  # near the mean: no digits are lost in squares
             count += len(values)

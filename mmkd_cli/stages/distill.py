@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -62,8 +63,10 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
     if distribution.rank() > 0:
         console.LEVEL.quiet = True
     method = registry.load("methods", _name(config.method))
-    opened = open_inputs(context.root, config.data, config.cache, config.teacher, method.signals(config),
-                         live=config.live, workers=context.workers)  # fmt: skip
+    opened = open_inputs(
+        context.root, config.data, config.cache, config.teacher, lambda tables: method.signals(config, tables),
+        live=config.live, workers=context.workers,
+    )  # fmt: skip
     config = config.model_copy(update={"teacher": opened.teacher})
     _require_allowed(config, opened)
     job = Job(config, context, opened, method, device)
@@ -111,6 +114,10 @@ class Job:
         """Steps, parameters, bytes and an estimate of time from a few measured steps. Writes nothing."""
         from mmkd_cli.training.loop import probe
 
+        plan = self.plan()
+        state, document = artifacts.preview(self.context.root / paths.FOLDERS["run"] / plan.name, plan)
+        if state == "finished":
+            return document
         trainable = self._build()
         found = probe(trainable, self.config.train, device=self.device, mix=self.config.mix, workers=self._workers())
         rows = sum(feed.rows for feed in trainable.feeds)
@@ -119,8 +126,8 @@ class Job:
             f"{self.config.train.batch_size} rows ({rows:,} rows an epoch): about {found.seconds:,.0f} s on "
             f"{self.device}, {found.bytes:,} bytes of checkpoints and model"
         )
-        return {"kind": "run", "name": self.context.name, "status": "dry run", "rows": rows, "steps": found.steps,
-                "steps_per_epoch": found.steps_per_epoch, "seconds": found.seconds, "bytes": found.bytes,
+        return {**document, "rows": rows, "steps": found.steps, "steps_per_epoch": found.steps_per_epoch,
+                "seconds": found.seconds, "bytes": found.bytes,
                 "seconds_per_step": found.seconds_per_step, "device": str(self.device),
                 "parameters": {"total": found.total, "trainable": found.trainable}}  # fmt: skip
 
@@ -138,13 +145,14 @@ class Job:
             "precision": compute_precision(self.config.train.precision, self.device),
         }
         if self.opened.live:
-            identity["teacher"] = {"name": self.opened.teacher.name, **self.opened.teacher_object.identity(hashes)}
-        plan = Plan("run", "distill", self.context.name or "", identity, self.config.model_dump(mode="json"), inputs)
+            identity |= {"teacher": self.opened.teacher_identity(), "live": self.opened.live_identity()}
+        plan = Plan("run", "distill", self.context.name or "", identity, self.config.model_dump(mode="json"), inputs,
+                    {"teacher": self.opened.teacher_identity()})  # fmt: skip
         if self.context.name:
             return plan
         datas = [pair.data.artifact.name for pair in self.opened.pairs]
         name = artifacts.default_name([_name(self.config.method), *datas], plan)
-        return Plan("run", "distill", name, identity, plan.config, inputs)
+        return replace(plan, name=name)
 
     def _agree(self, decided: tuple[bool, dict[str, str]] | None) -> tuple[bool, dict[str, str]]:
         """Whether the run is already done, and what of it is damaged: as the main process found it."""

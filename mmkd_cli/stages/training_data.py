@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pair:
-    """A data set with the cache of its teacher's signals, if there is one."""
+    """A data set with the teacher's signals that are needed of it, and the cache of these, if there is one."""
 
     data: PreparedData
     cache: Cache | None
     weight: float
+    signals: tuple[str, ...] = ()
 
 
 @dataclass
@@ -36,7 +37,6 @@ class Opened:
     pairs: list[Pair]
     teacher: Any = None
     live: bool = False
-    signals: tuple[str, ...] = ()
     workers: int = 0
     hashes: Path = field(default_factory=Path)
 
@@ -55,6 +55,21 @@ class Opened:
         """The teacher, without weights."""
         made: Teacher = registry.load("teachers", self.teacher.name)(self.teacher)
         return made
+
+    def teacher_identity(self) -> dict[str, Any] | None:
+        """The teacher's name and what decides its answers, as its caches record it; None without a teacher."""
+        for pair in self.pairs:
+            if pair.cache is not None:
+                return dict(pair.cache.artifact.plan["identity"]["teacher"])
+        return {"name": self.teacher.name, **self.teacher_object.identity(self.hashes)} if self.live else None
+
+    def live_identity(self) -> dict[str, Any]:
+        """How a live teacher is run, data set by data set: where a cache is named, as that was made."""
+        seen = []
+        for pair in self.pairs:
+            index = pair.cache.index if pair.cache is not None and pair.cache.n_views else None
+            seen.append({"n_views": index.n_views, "seed": index.seed, "view_spec": index.view_spec} if index else {})
+        return {**self._computed(), "views": seen}
 
     def rejected(self) -> list[dict[str, Any]]:
         """Rejected rows of all data, as their manifests list them, with the data's name where there are several."""
@@ -98,7 +113,7 @@ class Opened:
         if pair.cache is not None:
             index = pair.cache.index
         else:
-            chosen = choose_signals(self.teacher_object, pair.data, self.signals)
+            chosen = choose_signals(self.teacher_object, pair.data, pair.signals)
             index = build_index(chosen, pair.data, dtype="float32", rows_per_shard=0, batch_size=batch_size, n_views=0,
                                 seed=0, view_spec={})  # fmt: skip
         inputs = TeacherInputs(self.teacher_object, pair.data, self.workers, index)
@@ -106,12 +121,13 @@ class Opened:
 
 
 def open_inputs(
-    root: Path, names: Sequence[str], cache: str | None, teacher: Any, signals: tuple[str, ...], *, live: bool,
-    workers: int,
+    root: Path, names: Sequence[str], cache: str | None, teacher: Any,
+    signals_of: Callable[[Collection[str]], tuple[str, ...]], *, live: bool, workers: int,
 ) -> Opened:  # fmt: skip
     """Open what a configuration names; what it leaves out is taken where exactly one artifact fits, and said.
 
-    teacher: the configured one, or None. Refused (exit 3) where a cache is of other data or of another teacher.
+    signals_of: tables of a data set -> the teacher's signals that are needed of it. teacher: the configured one, or
+    None. Refused (exit 3) where a cache is of other data or of another teacher.
     """
     from mmkd_cli.data.prepared import open_data
 
@@ -122,9 +138,10 @@ def open_inputs(
         asked = parse_data(text)
         data = open_data(root, asked.data)
         named = asked.cache or cache
+        signals = signals_of({table for tables in data.rows.values() for table in tables})
         found = _open_cache(root, data, named, signals) if signals and (named or not live) else None
-        pairs.append(Pair(data, found, asked.weight))
-    opened = Opened(pairs, teacher, live, signals, workers, root / ".hashes")
+        pairs.append(Pair(data, found, asked.weight, signals))
+    opened = Opened(pairs, teacher, live, workers, root / ".hashes")
     caches = [pair.cache.artifact for pair in pairs if pair.cache is not None]
     if caches:
         opened.teacher = _teacher_of(caches, teacher, opened.hashes)
@@ -194,4 +211,4 @@ def _teacher_of(caches: Sequence[Artifact], asked: Any, hashes: Path) -> Any:
                 f"{first.label} was made with another teacher: {artifacts.difference(identity, now)}: "
                 "make the cache again, or name the other teacher"
             )
-    return made
+    return wanted  # the same teacher, its files perhaps at a new place

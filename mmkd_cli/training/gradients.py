@@ -16,7 +16,8 @@ from torch import Tensor
 from mmkd_cli.core.contracts import Batch, Outputs, Trainable
 from mmkd_cli.training import distribution
 from mmkd_cli.training.config import TrainConfig
-from mmkd_cli.training.loader import Share, cut, rows_in, to_device
+from mmkd_cli.training.loader import Share, Shares, cut, rows_in, to_device
+from mmkd_cli.training.normalization import RunningStatistics
 from mmkd_cli.training.randomness import seed_all
 
 Forward = Callable[[int], Outputs]
@@ -25,7 +26,7 @@ Forward = Callable[[int], Outputs]
 
 @dataclass
 class StepLosses:
-    """Losses and reports of a global batch: name -> scalar on the device. gathered: name -> [N, ...], detached."""
+    """Losses and reports of a step: name -> scalar on the device. gathered: name -> [N, ...], detached."""
 
     losses: dict[str, Tensor]
     report: dict[str, Tensor]
@@ -60,7 +61,7 @@ class _Sums:
 
 
 class Gradients:
-    """Runs forward and backward of a share; leaves each parameter's .grad summed over processes."""
+    """Runs forward and backward of a step's shares; leaves each parameter's .grad summed over processes."""
 
     def __init__(
         self, trainable: Trainable, parameters: Sequence[Tensor], config: TrainConfig, device: torch.device,
@@ -69,7 +70,18 @@ class Gradients:
         self._trainable, self._parameters, self._config = trainable, parameters, config
         self._device, self._lowered = device, precision == "bfloat16"
 
-    def __call__(self, share: Share) -> StepLosses:
+    def __call__(self, shares: Shares) -> StepLosses:
+        step = StepLosses({}, {}, {})
+        for share in shares:
+            said = self._run(share)
+            for whole, part in ((step.losses, said.losses), (step.report, said.report), (step.gathered, said.gathered)):
+                if twice := whole.keys() & part.keys():
+                    raise ValueError(f"two streams give {sorted(twice)[0]!r}: a name belongs to one stream")
+                whole.update(part)
+        distribution.sum_gradients(self._parameters)
+        return step
+
+    def _run(self, share: Share) -> StepLosses:
         whole, rows = share.whole, rows_in(share.batch)
         piece_rows = self._config.micro_batch_size or rows
         bounds = [(a, min(a + piece_rows, rows)) for a in range(0, rows, piece_rows)]
@@ -78,10 +90,11 @@ class Gradients:
         pieces = [batch] if len(bounds) == 1 else [cut(batch, *bound) for bound in bounds]
 
         def forward(index: int) -> Outputs:
-            seed_all(self._config.seed, "forward", whole.step, share.first + bounds[index][0])
+            seed_all(self._config.seed, "forward" + whole.stream, whole.step, share.first + bounds[index][0])
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._lowered):
                 return self._trainable.forward(pieces[index])
 
+        before = RunningStatistics(self._trainable.model) if len(bounds) > 1 else None
         held = {0: forward(0)}
         if not held[0].gathered:
             gathered: dict[str, Tensor] = {}
@@ -94,8 +107,7 @@ class Gradients:
             self._backward([self.weighted({**sums.add(held[0], rows), **joint})])
             sums.losses.update({name: value.detach() for name, value in joint.items()})
         else:
-            gathered = self._by_leaves(share, bounds, held, forward, sums)
-        distribution.sum_gradients(self._parameters)
+            gathered = self._by_leaves(share, bounds, held, forward, sums, before)
         return StepLosses(*self._over_processes(sums), {name: value.detach() for name, value in gathered.items()})
 
     def weighted(self, losses: Mapping[str, Tensor]) -> Tensor:
@@ -104,36 +116,43 @@ class Gradients:
         return torch.stack([weights.get(name, 1.0) * value.float() for name, value in losses.items()]).sum()
 
     def _by_leaves(
-        self, share: Share, bounds: list[tuple[int, int]], held: dict[int, Outputs], forward: Forward, sums: _Sums
-    ) -> dict[str, Tensor]:
+        self, share: Share, bounds: list[tuple[int, int]], held: dict[int, Outputs], forward: Forward, sums: _Sums,
+        before: RunningStatistics | None,
+    ) -> dict[str, Tensor]:  # fmt: skip
         """`held`: the first piece's outputs, with their graph; emptied as it is used."""
         embedded = [{name: value.detach() for name, value in held[0].gathered.items()}]
-        if len(bounds) > 1:
+        if before is not None:
             held.clear()  # with its graph: the piece is run again below
             with torch.no_grad():
                 embedded += [forward(index).gathered for index in range(1, len(bounds))]
+                before.restore()  # only the second pass over the pieces counts
         local = {name: torch.cat([piece[name] for piece in embedded]) for name in embedded[0]}
         leaves = distribution.gather(local, share.whole.size)
         for leaf in leaves.values():
             leaf.requires_grad_(leaf.is_floating_point())
         joint = self._joint(share.whole.step, leaves)
-        self._backward([self.weighted(joint)])
-        if distribution.rank() > 0:  # every process computed the whole joint loss: its own parameters count once
+        counted = distribution.rank() == 0  # every process computes the whole joint loss: its parameters count once
+        gradients = [parameter.grad for parameter in self._parameters]
+        if not counted:
             for parameter in self._parameters:
                 parameter.grad = None
+        self._backward([self.weighted(joint)])
+        if not counted:
+            for parameter, gradient in zip(self._parameters, gradients, strict=True):
+                parameter.grad = gradient
         for name, value in joint.items():
-            sums.losses[name] = value.detach() * float(distribution.rank() == 0)
+            sums.losses[name] = value.detach() * float(counted)
         for index, (start, end) in enumerate(bounds):
             output = held.pop(index) if index in held else forward(index)
             parts = sums.add(output, end - start)
             roots: list[Tensor] = [self.weighted(parts)] if parts else []
-            gradients: list[Tensor | None] = [None] * len(roots)
+            seeds: list[Tensor | None] = [None] * len(roots)
             for name, value in output.gathered.items():
                 gradient = leaves[name].grad
                 if value.requires_grad and gradient is not None:
                     roots.append(value)
-                    gradients.append(gradient[share.first + start : share.first + end].to(value.dtype))
-            self._backward(roots, gradients)
+                    seeds.append(gradient[share.first + start : share.first + end].to(value.dtype))
+            self._backward(roots, seeds)
         return leaves
 
     def _backward(self, roots: list[Tensor], gradients: list[Tensor | None] | None = None) -> None:

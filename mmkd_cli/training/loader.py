@@ -20,15 +20,19 @@ _AHEAD = 3
 
 
 class Share(NamedTuple):
-    """This process's part of a step: the whole batch's description, the place of its first row, and its tensors."""
+    """This process's part of a batch: the whole batch's description, the place of its first row, and its tensors."""
 
     whole: GlobalBatch
     first: int
     batch: Batch
 
 
-class _Shares(Dataset["Share | MmkdError"]):
-    """Step -> Share. Picklable, so that worker processes can make them.
+Shares = tuple[Share, ...]
+"""A step: a share of each stream's batch."""
+
+
+class _Shares(Dataset["Shares | MmkdError"]):
+    """Step -> its shares. Picklable, so that worker processes can make them.
 
     An error with a message for the user is handed over as it is: raised in a worker it would come with a traceback.
     """
@@ -36,18 +40,17 @@ class _Shares(Dataset["Share | MmkdError"]):
     def __init__(self, sampler: Batches, feeds: Sequence[Feed], rank: int, processes: int) -> None:
         self.sampler, self.feeds, self.rank, self.processes = sampler, feeds, rank, processes
 
-    def __getitem__(self, step: int) -> Share | MmkdError:
+    def __getitem__(self, step: int) -> Shares | MmkdError:
         try:
-            return self._share(step)
+            return tuple(self._share(whole) for whole in self.sampler.batches(step))
         except MmkdError as error:
             return error
 
-    def _share(self, step: int) -> Share:
-        whole = self.sampler.batch(step)
+    def _share(self, whole: GlobalBatch) -> Share:
         first, last = slice_of(whole.size, self.rank, self.processes)
         if first == last:
             raise UserError(
-                f"the batch of step {step} has {whole.size} rows for {self.processes} processes: "
+                f"the batch of step {whole.step} has {whole.size} rows for {self.processes} processes: "
                 "set train.drop_last=true, or start fewer processes"
             )
         return Share(whole, first, load(whole.share(first, last), self.feeds))
@@ -78,7 +81,7 @@ def _join(name: str, values: list[Tensor] | list[list[str]]) -> Tensor | list[st
 def shares(
     sampler: Batches, feeds: Sequence[Feed], steps: range, *, workers: int, rank: int = 0, processes: int = 1,
     pin: bool = False,
-) -> Generator[Share, None, None]:  # fmt: skip
+) -> Generator[Shares, None, None]:  # fmt: skip
     """The shares of these steps, in order. workers=0: a thread of this process."""
     made = _Shares(sampler, feeds, rank, processes)
     if workers:
@@ -90,11 +93,11 @@ def shares(
     yield from _by_thread(made, steps, pin)
 
 
-def _by_thread(made: _Shares, steps: range, pin: bool) -> Generator[Share, None, None]:
-    ready: queue.Queue[Share | BaseException | None] = queue.Queue(_AHEAD)
+def _by_thread(made: _Shares, steps: range, pin: bool) -> Generator[Shares, None, None]:
+    ready: queue.Queue[Shares | BaseException | None] = queue.Queue(_AHEAD)
     stopped = threading.Event()
 
-    def put(item: Share | BaseException | None) -> None:
+    def put(item: Shares | BaseException | None) -> None:
         while not stopped.is_set():
             try:
                 return ready.put(item, timeout=0.2)
@@ -106,10 +109,10 @@ def _by_thread(made: _Shares, steps: range, pin: bool) -> Generator[Share, None,
             for step in steps:
                 if stopped.is_set():
                     return
-                share = made[step]
-                if pin and isinstance(share, Share):
-                    share = share._replace(batch=pinned(share.batch))
-                put(share)
+                found = made[step]
+                if pin and isinstance(found, tuple):
+                    found = tuple(share._replace(batch=pinned(share.batch)) for share in found)
+                put(found)
             put(None)
         except BaseException as error:
             put(error)  # raised again by the loop

@@ -22,11 +22,12 @@ from mmkd_cli.training.config import TrainConfig
 from mmkd_cli.training.devices import compute_precision, deterministic
 from mmkd_cli.training.gradients import Gradients
 from mmkd_cli.training.interruption import StopSignal
-from mmkd_cli.training.loader import Share, shares
+from mmkd_cli.training.loader import Shares, shares
 from mmkd_cli.training.metrics_log import MetricsLog
+from mmkd_cli.training.normalization import average_running_statistics
 from mmkd_cli.training.optim import Schedule, build_optimizer
 from mmkd_cli.training.randomness import seed_all
-from mmkd_cli.training.sampler import Sampler
+from mmkd_cli.training.sampler import Streams
 from mmkd_cli.training.validation import Validation, evaluating
 
 Evaluate = Callable[[int], Mapping[str, float]]
@@ -44,7 +45,7 @@ class Trained:
     last: dict[str, float] = field(default_factory=dict)
 
 
-def total_steps(config: TrainConfig, sampler: Sampler) -> int:
+def total_steps(config: TrainConfig, sampler: Streams) -> int:
     """max_steps, or epochs times the steps of one."""
     return config.max_steps or config.epochs * sampler.steps_per_epoch
 
@@ -81,8 +82,8 @@ def probe(
     run = _Run(trainable, config, Path(), device, mix, workers, None)
     run.model.train()
     times = [time.monotonic()]
-    for share in shares(run.sampler, trainable.feeds, range(min(6, run.total)), workers=workers):
-        run.step(share)
+    for step in shares(run.sampler, trainable.feeds, range(min(6, run.total)), workers=workers):
+        run.step(step)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.monotonic())
@@ -104,9 +105,11 @@ class _Run:
         self.workers, self.evaluate = workers, evaluate
         self.main = distribution.rank() == 0
         self.model = trainable.model.to(device)
+        for module in trainable.frozen:
+            module.to(device).eval().requires_grad_(False)
         if config.gradient_checkpointing:
             _checkpoint_activations(self.model)
-        self.sampler = Sampler(trainable.feeds, config.batch_size, config.seed, mix, config.drop_last)
+        self.sampler = Streams(trainable.feeds, config.batch_size, config.seed, mix, config.drop_last)
         self.total = total_steps(config, self.sampler)
         groups = trainable.parameter_groups(config.peak_lr, config.weight_decay)
         self.optimizer = build_optimizer(self.model, groups, config)
@@ -133,10 +136,9 @@ class _Run:
         ):
             if first:
                 self._after_epoch(first)
-            for share in steps:
-                self.step(share)
-                rows += share.whole.size
-                done = share.whole.step + 1
+            for done, step in enumerate(steps, first + 1):
+                self.step(step)
+                rows += sum(share.whole.size for share in step)
                 flush = done % self.config.log_every == 0 or done == self.total
                 if flush:
                     self.metrics.flush()
@@ -172,10 +174,11 @@ class _Run:
         self.skipped = record.skipped if record else 0
         return record.step if record else 0
 
-    def step(self, share: Share) -> None:
-        batch = share.whole
+    def step(self, shares: Shares) -> None:
+        batch = shares[0].whole
         lr = self.schedule.set(batch.step)
-        said = self.gradients(share)
+        self.trainable.before_step(batch.step)
+        said = self.gradients(shares)
         checked = {"loss": self.gradients.weighted(said.losses), **said.losses}
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         if self.config.clip_norm is not None or self.config.on_nan == "skip":
@@ -197,12 +200,17 @@ class _Run:
     def _at(self, done: int, stopping: bool) -> None:
         """What happens after some steps: validation, a checkpoint, the bench."""
         epoch_ends = done % self.sampler.steps_per_epoch == 0 or done == self.total
+        saves = epoch_ends or stopping or done % self.config.checkpoint_every == 0
         every = self.config.validate_every
-        if self.config.validation and self.trainable.validation and (done % every == 0 if every else epoch_ends):
+        validates = self.config.validation and self.trainable.validation
+        validates = validates and (done % every == 0 if every else epoch_ends)
+        if saves or validates:
+            average_running_statistics(self.model)
+        if validates:
             line = {"step": done, "epoch": (done - 1) // self.sampler.steps_per_epoch, **self.validate()}
             self.metrics.add(line)
             console.say(f"step {done}: " + ", ".join(f"{k} {v:.4g}" for k, v in line.items() if k.startswith("val/")))
-        if epoch_ends or stopping or done % self.config.checkpoint_every == 0:
+        if saves:
             self.metrics.flush()
             if self.main:
                 record = checkpoints.Record(done, self.metrics.bytes(), self.skipped, distribution.processes())

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmkd_cli.core.contracts import Feed
 from mmkd_cli.core.errors import UserError
-from mmkd_cli.training.sampler import GlobalBatch, Sampler
+from mmkd_cli.training.sampler import GlobalBatch, Streams
 
 
 class _Line(NamedTuple):
@@ -32,7 +32,7 @@ class MetricsLog:
     Only the main process writes; all of them check.
     """
 
-    def __init__(self, path: Path, writes: bool, sampler: Sampler, feeds: Sequence[Feed]) -> None:
+    def __init__(self, path: Path, writes: bool, sampler: Streams, feeds: Sequence[Feed]) -> None:
         self._path, self._writes, self._sampler, self._feeds = path, writes, sampler, feeds
         self._held: list[_Line] = []
         self.last: dict[str, float] = {}
@@ -85,7 +85,7 @@ class MetricsLog:
                 file.writelines(json.dumps(line, allow_nan=False) + "\n" for line in lines)
 
     def _diverged(self, line: _Line, name: str, value: float) -> str:
-        parts = self._sampler.batch(line.step).parts
+        parts = [part for batch in self._sampler.batches(line.step) for part in batch.parts]
         rows = "; ".join(
             f"{self._feeds[part.feed].name!r} rows {', '.join(map(str, part.rows[:10].tolist()))}"
             + (f", ... ({len(part.rows)} in all)" if len(part.rows) > 10 else "")

@@ -1,7 +1,8 @@
 """Which rows make up which batch: a pure function of seed, step and the global batch's size.
 
 `round_robin` takes each batch from one data set, in turn (weights: batches a turn); a data set that has given all its
-rows waits for the next epoch. `concat` shuffles all rows together (weights: how often an epoch sees a row).
+rows waits for the next epoch. `concat` shuffles all rows together (weights: how often an epoch sees a row). Feeds of
+several streams give a batch each at every step.
 Nothing but arrays is held: one permutation of each data set's rows, and one of an epoch's order.
 """
 
@@ -26,12 +27,13 @@ class Part(NamedTuple):
 
 
 class GlobalBatch(NamedTuple):
-    """A step's rows, those of one feed together, in the order of the feeds."""
+    """A step's rows of a stream, those of one feed together, in the order of the feeds."""
 
     epoch: int
     step: int
     size: int
     parts: tuple[Part, ...]
+    stream: str = ""
 
     def position(self, part: Part) -> Position:
         return Position(self.epoch, self.step, part.first)
@@ -43,13 +45,13 @@ class GlobalBatch(NamedTuple):
             low, high = max(first - start, 0), min(last - start, len(rows))
             if low < high:
                 cut.append(Part(feed, rows[low:high], start + low))
-        return GlobalBatch(self.epoch, self.step, last - first, tuple(cut))
+        return GlobalBatch(self.epoch, self.step, last - first, tuple(cut), self.stream)
 
 
 class Batches(Protocol):
-    """Step -> its global batch."""
+    """Step -> its global batches, one a stream."""
 
-    def batch(self, step: int) -> GlobalBatch: ...
+    def batches(self, step: int) -> tuple[GlobalBatch, ...]: ...
 
 
 def slice_of(size: int, rank: int, processes: int) -> tuple[int, int]:
@@ -57,14 +59,34 @@ def slice_of(size: int, rank: int, processes: int) -> tuple[int, int]:
     return size * rank // processes, size * (rank + 1) // processes
 
 
-class Sampler:
-    """Batches of training rows. `steps_per_epoch` is the same in all epochs; `batch(step)` costs one gather."""
+class Streams:
+    """Samplers of all streams. The first one's rows make the epoch; the others begin anew whenever they end."""
 
     def __init__(
         self, feeds: Sequence[Feed], batch_size: int, seed: int, mix: str = "concat", drop_last: bool = True
     ) -> None:
+        self._samplers = [
+            Sampler(feeds, batch_size, seed, mix, drop_last, stream)
+            for stream in dict.fromkeys(feed.stream for feed in feeds)
+        ]
+        self.steps_per_epoch = self._samplers[0].steps_per_epoch
+
+    def batches(self, step: int) -> tuple[GlobalBatch, ...]:
+        """A global batch of each stream, for a step counted from 0 over all epochs."""
+        return tuple(sampler.batch(step) for sampler in self._samplers)
+
+
+class Sampler:
+    """Batches of one stream's rows. `steps_per_epoch` is the same in all epochs; `batch(step)` costs one gather."""
+
+    def __init__(
+        self, feeds: Sequence[Feed], batch_size: int, seed: int, mix: str = "concat", drop_last: bool = True,
+        stream: str = "",
+    ) -> None:  # fmt: skip
+        self._places = [place for place, feed in enumerate(feeds) if feed.stream == stream]
+        feeds = [feeds[place] for place in self._places]
         self._rows = [feed.rows for feed in feeds]
-        self._batch_size, self._seed = batch_size, seed
+        self._batch_size, self._seed, self._stream = batch_size, seed, stream
         for feed in feeds:
             if feed.rows < 1:
                 raise UserError(f"data {feed.name!r} has no training rows: name a split that has some")
@@ -98,8 +120,8 @@ class Sampler:
         if self._turns is not None:
             feed, number = (int(v) for v in self._turns[at])
             first, last = number * self._batch_size, min((number + 1) * self._batch_size, self._rows[feed])
-            parts = [Part(feed, self._permuted(feed, epoch)[first:last], 0)]
-            return GlobalBatch(epoch, step, last - first, tuple(parts))
+            parts = [Part(self._places[feed], self._permuted(feed, epoch)[first:last], 0)]
+            return GlobalBatch(epoch, step, last - first, tuple(parts), self._stream)
         order = self._order(epoch)
         places = np.sort(order[at * self._batch_size : (at + 1) * self._batch_size])
         cuts = np.searchsorted(places, self._starts)
@@ -107,8 +129,8 @@ class Sampler:
         for feed in range(len(self._rows)):
             drawn = places[cuts[feed] : cuts[feed + 1]] - self._starts[feed] + epoch * self._quota[feed]
             if len(drawn):
-                parts.append(Part(feed, self._drawn(feed, drawn), int(cuts[feed])))
-        return GlobalBatch(epoch, step, len(places), tuple(parts))
+                parts.append(Part(self._places[feed], self._drawn(feed, drawn), int(cuts[feed])))
+        return GlobalBatch(epoch, step, len(places), tuple(parts), self._stream)
 
     def _drawn(self, feed: int, draws: np.ndarray) -> np.ndarray:
         """Rows of the feed's endless stream of permutations, at these places of it (ascending)."""
@@ -129,5 +151,5 @@ class Sampler:
         if (feed, number) not in self._held:
             for old in [k for k in self._held if k[0] == feed and k[1] != number - 1]:
                 del self._held[old]
-            self._held[feed, number] = permutation(size, self._seed, what, feed, number)
+            self._held[feed, number] = permutation(size, self._seed, what + self._stream, feed, number)
         return self._held[feed, number]

@@ -24,10 +24,10 @@ class InOrder:
         self._rows, self._batch_size = feed.rows, batch_size
         self.steps_per_epoch = -(-feed.rows // batch_size)
 
-    def batch(self, step: int) -> GlobalBatch:
+    def batches(self, step: int) -> tuple[GlobalBatch]:
         first = step * self._batch_size
         last = min(first + self._batch_size, self._rows)
-        return GlobalBatch(0, step, last - first, (Part(0, np.arange(first, last), 0),))
+        return (GlobalBatch(0, step, last - first, (Part(0, np.arange(first, last), 0),)),)
 
 
 @contextmanager
@@ -69,7 +69,7 @@ class Validation:
         steps = range(distribution.rank(), order.steps_per_epoch, distribution.processes())
         sums: dict[str, Tensor] = {}
         losses: dict[str, None] = {}
-        for share in shares(order, [feed], steps, workers=self._workers):
+        for (share,) in shares(order, [feed], steps, workers=self._workers):
             size = rows_in(share.batch)
             counts = self._trainable.counts(share.batch)
             pieces = self._config.micro_batch_size or size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,7 +111,7 @@ class ChosenTargets:
         self.specs = {"image_cls": SignalSpec("image_cls", "images", tuple(signal.shape[1:]))}
         self.gathered: list[int] = []
 
-    def gather(self, signal: str, rows: np.ndarray, views: np.ndarray | None = None) -> Tensor:
-        assert signal == "image_cls" and views is None
+    def gather(self, signals: Sequence[str], rows: np.ndarray, views: np.ndarray | None = None) -> dict[str, Tensor]:
+        assert list(signals) == ["image_cls"] and views is None
         self.gathered += rows.tolist()
-        return self.signal[torch.from_numpy(rows)]
+        return {"image_cls": self.signal[torch.from_numpy(rows)]}

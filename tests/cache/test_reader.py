@@ -167,10 +167,12 @@ def test_views_are_an_axis_and_one_may_be_picked_a_row(tmp_path: Path) -> None:
     assert cache["image_cls"].shape == (ROWS, 3, 4)
     rows, views = np.array([22, 0, 9, 9, 3]), np.array([0, 5, 1, 2, 3])
     targets = cache.targets("train")
-    assert torch.equal(targets.gather("image_cls", rows, views), values[rows, views % 3])
-    assert torch.equal(targets.gather("image_cls", rows), values[rows])
+    assert torch.equal(targets.gather(["image_cls"], rows, views)["image_cls"], values[rows, views % 3])
+    assert torch.equal(targets.gather(["image_cls"], rows)["image_cls"], values[rows])
     one_shard = np.array([2, 1])
-    assert torch.equal(targets.gather("image_cls", one_shard, np.array([1, 2])), values[one_shard, [1, 2]])
+    assert torch.equal(
+        targets.gather(["image_cls"], one_shard, np.array([1, 2]))["image_cls"], values[one_shard, [1, 2]]
+    )
 
 
 def test_ragged_signals_keep_each_rows_length(tmp_path: Path) -> None:
@@ -185,4 +187,8 @@ def test_ragged_signals_keep_each_rows_length(tmp_path: Path) -> None:
     assert torch.equal(found.values, torch.cat([items[row] for row in rows]))
     assert torch.equal(cache["topk_ids"][8], ids[8])
     expected = torch.nn.utils.rnn.pad_sequence([items[row] for row in rows], batch_first=True)
-    assert torch.equal(cache.targets("train").gather("layer_mean", np.array(rows)), expected)
+    gathered = cache.targets("train").gather(["layer_mean", "topk_ids"], np.array(rows))
+    assert isinstance(gathered["layer_mean"], Ragged) and isinstance(gathered["topk_ids"], Ragged)
+    assert torch.equal(gathered["layer_mean"].padded(), expected)
+    assert torch.equal(gathered["topk_ids"].padded(9)[:, : expected.shape[1]].bool().sum(1),
+                       torch.tensor([int(ids[row].bool().sum()) for row in rows]))  # fmt: skip

@@ -54,7 +54,7 @@ def stage(folder: Path, method: str, student: str) -> Any:
 @pytest.mark.parametrize(("method", "student"), CASES)
 def test_a_method_trains_every_student(tmp_path: Path, method: str, student: str) -> None:
     config, chosen = stage(tmp_path, method, student), registry.load("methods", method)
-    assert chosen.signals(config) == ("image_cls",)
+    assert chosen.signals(config, {"images", "texts"}) == ("image_cls",)
     trainable = chosen.build(config, [pairs(width=40)], "cpu")
     batch = trainable.feeds[0].load(np.arange(10), Position(0, 0, 0))
     assert all(len(value) == 10 for value in batch.values())

@@ -81,13 +81,13 @@ def test_unimodal_loss_is_the_sum_of_slow_formulas(dedup: bool) -> None:
     batch = trainable.feeds[0].load(np.array([0, 8, 3, 1, 9, 20]), AT)
     outputs = trainable.forward(batch)
     said = trainable.model(batch)
-    ids = batch["image_row"].tolist()
+    ids = batch["picture"].tolist()
     assert len(set(ids)) < len(ids)
     image, text = said.contrasted["output"]
     expected = 0.5 * slow_mse(said.regressed["text"], said.target)
     expected += 2.0 * slow_contrastive(image, text, 1 / 0.07, ids if dedup else None)
     assert loss_of(trainable, outputs).item() == pytest.approx(expected, rel=1e-4)
-    raw = trainable.feeds[0].targets.values[batch["image_row"]]
+    raw = trainable.feeds[0].targets.values[batch["picture"]]
     every = trainable.feeds[0].targets.values
     standard = (raw - every.mean(0)) / every.std(0, unbiased=False)
     torch.testing.assert_close(said.target, standard, atol=1e-5, rtol=1e-5)
@@ -139,12 +139,19 @@ def test_feed_gives_texts_with_their_pictures_signal() -> None:
     batch = feed.load(np.array([3, 0, 19]), AT)
     for place, row in enumerate(np.array(kept)[[3, 0, 19]]):
         owner = texts["image_row"][int(row)]
-        assert batch["image_row"][place] == owner
+        assert batch["picture"][place] == owner
         assert torch.equal(batch["image_cls"][place], data.targets("train").values[owner])
         assert batch["input_ids"][place].equal(feed.tokenize([texts["text"][int(row)]])["input_ids"][0])
     again = pickle.loads(pickle.dumps(feed)).load(np.array([3, 0, 19]), AT)
     assert all(torch.equal(again[name], batch[name]) for name in batch)
     assert [f.name for f in trainable.validation] == ["pairs"]
+
+
+def test_equal_rows_of_two_data_sets_are_different_pictures() -> None:
+    trainable = ClsRegression.build(stage(scratch()), [pairs(), pairs()], "cpu")
+    first, second = (feed.load(np.arange(6), AT)["picture"] for feed in trainable.feeds)
+    assert not set(first.tolist()) & set(second.tolist())
+    assert torch.equal(first[:, None] == first, second[:, None] == second)
 
 
 def test_student_and_teacher_see_the_same_view(tmp_path: Path) -> None:
@@ -161,7 +168,7 @@ def test_student_and_teacher_see_the_same_view(tmp_path: Path) -> None:
 def test_statistics_are_those_of_all_training_pictures_and_views() -> None:
     for n_views in (0, 3):
         data = [pairs(n_views=n_views), pairs(pictures=5, n_views=n_views, name="more")]
-        feeds = [pair_feed(one, "train", "image_cls", len, None) for one in data]
+        feeds = [pair_feed(one, "train", "image_cls", len, None, 0) for one in data]
         every = torch.cat([feed.targets.values.reshape(-1, 12) for feed in feeds]).double()
         mean, std = signal_statistics(feeds)
         torch.testing.assert_close(mean, every.mean(0).float())

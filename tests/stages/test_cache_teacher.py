@@ -244,7 +244,7 @@ def test_views_are_those_that_their_seed_draws(root: Path) -> None:
 
 @pytest.mark.parametrize("views", [0, 2])
 def test_the_live_teacher_gives_the_numbers_of_a_float32_cache(root: Path, views: int) -> None:
-    cache(root, "tiny", "cache.dtype=float32", f"cache.views={views}")
+    cache(root, "tiny", "cache.dtype=float32", f"cache.views={views}", 'signals=["image_cls", "wide", "words"]')
     stored = open_cache("tiny", root=root)
     teacher = TinyTeacher(TinyConfig())
     teacher.load("cpu")
@@ -252,10 +252,11 @@ def test_the_live_teacher_gives_the_numbers_of_a_float32_cache(root: Path, views
     live = LiveTargets(teacher, inputs, "train", batch_size=3)
     rows = np.array([7, 30, 7, 0, 36, 1])
     numbers = np.array([0, 1, 1, 0, 1, 0]) if views else None
-    asked: list[tuple[str, Any]] = [("image_cls", numbers), ("words", None)]
-    for signal, chosen in asked:
-        expected = stored.targets("train").gather(signal, rows, chosen)
-        torch.testing.assert_close(live.gather(signal, rows, chosen), expected, rtol=0, atol=1e-3)
+    asked: list[tuple[list[str], Any]] = [(["image_cls", "wide"], numbers), (["image_cls"], None), (["words"], None)]
+    for signals, chosen in asked:
+        expected = stored.targets("train").gather(signals, rows, chosen)
+        for name, value in live.gather(signals, rows, chosen).items():
+            torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-3)
 
 
 def test_verification_finds_other_weights_and_reports_rounding(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,24 @@ def test_a_live_teacher_gives_the_losses_of_its_cache(root: Path, tmp_path: Path
             assert two[name] == pytest.approx(value, abs=1e-3), (one["step"], name)
     with pytest.raises(UserError, match="live=true needs a teacher"):
         distilled(root, "x", data="squares", live=True)
+    keys = {"data": "squares", "live": True, "train__max_steps": 6}
+    assert distilled(root, "live", cache="vit", **keys)["status"] == "already done"  # run as that cache was made
+    views = config_of(cache_teacher, data="squares", cache__views=2, cache__threads=1, **teacher_keys(tmp_path))
+    cache_teacher.run(views, context(root, "two-views"))
+    with pytest.raises(Refused, match=r"live.views was \[\{\}\], the command says \[\{'n_views': 2"):
+        distilled(root, "live", cache="two-views", **keys)
+
+
+def test_a_run_remembers_its_teacher_and_its_teachers_new_place(root: Path, tmp_path: Path) -> None:
+    cache = artifacts.open_artifact(root, "vit", "cache")
+    run = artifacts.open_artifact(root, "first", "run")
+    assert run.plan["work"]["teacher"] == cache.plan["identity"]["teacher"]
+    (tmp_path / "elsewhere").mkdir()
+    moved = teacher_keys(tmp_path / "elsewhere")
+    assert moved["teacher__weights"] != run.plan["config"]["teacher"]["weights"]
+    distilled(root, "moved", data="squares", cache="vit", train__max_steps=1, **moved)
+    named = artifacts.open_artifact(root, "moved", "run").plan["config"]["teacher"]["weights"]
+    assert named == moved["teacher__weights"]
 
 
 def test_an_interrupted_run_goes_on_to_the_same_fingerprint(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ class ArrayFeed:
     rows: int = 64
     weight: float = 1.0
     nan_row: int = -1
+    stream: str = ""
 
     def load(self, rows: np.ndarray, at: Position) -> Batch:
         grid = torch.from_numpy(rows).double()[:, None] * torch.arange(1, 7)
@@ -54,7 +55,7 @@ class LinearStudent:
     ) -> None:  # fmt: skip
         torch.manual_seed(0)
         self.model: nn.Module = Towers(dropout)
-        self.feeds, self.validation = feeds, validation
+        self.feeds, self.validation, self.frozen = feeds, validation, ()
         self.weights: Mapping[str, float] = {"contrastive_loss": 0.5}
         self.contrastive, self.tokens = contrastive, tokens
 
@@ -75,6 +76,8 @@ class LinearStudent:
     def joint_losses(self, gathered: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         scale = self.model.log_scale.exp()
         return {"contrastive_loss": info_nce(gathered["image"], gathered["text"], scale, gathered["row"])}
+
+    def before_step(self, step: int) -> None: ...
 
     def after_step(self, step: int, gathered: Mapping[str, Tensor]) -> None:
         if self.contrastive:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from mmkd_cli.core.contracts import Outputs
+from mmkd_cli.core.contracts import Batch, Outputs
 from mmkd_cli.training.config import TrainConfig
 from mmkd_cli.training.gradients import Gradients
 from mmkd_cli.training.loader import Share, load
-from mmkd_cli.training.sampler import Sampler
+from mmkd_cli.training.sampler import Sampler, Streams
 from tests.training.linear_student import ArrayFeed, LinearStudent
 
 
@@ -21,7 +22,7 @@ def gradients_of(student: LinearStudent, micro: int | None, size: int = 24) -> t
     student.model.zero_grad(set_to_none=True)
     parameters = [p for p in student.model.parameters() if p.requires_grad]
     run = Gradients(student, parameters, config, torch.device("cpu"), "float32")
-    said = run(Share(whole, 0, load(whole, student.feeds)))
+    said = run((Share(whole, 0, load(whole, student.feeds)),))
     found = {name: p.grad.clone() for name, p in student.model.named_parameters() if p.grad is not None}
     return found, said.losses, said.report
 
@@ -74,6 +75,68 @@ def test_the_second_forward_pass_draws_the_first_ones_dropout() -> None:
     for first, second in zip(seen[:3], seen[3:], strict=True):
         torch.testing.assert_close(first, second, rtol=0, atol=0)
     assert not torch.equal(seen[0] == 0, seen[1] == 0) or not torch.equal(seen[0], seen[1])
+
+
+class TwoStreams(LinearStudent):
+    """Pairs of one stream, and rows of another that have a loss of their own."""
+
+    def forward(self, batch: Batch) -> Outputs:
+        if batch["id"][0].startswith("more"):
+            return Outputs({"more_loss": self.model.text(batch["text"]).square().sum(dim=1)})
+        return super().forward(batch)
+
+
+@pytest.mark.parametrize("micro", [None, 5])
+def test_a_step_over_two_streams_has_the_sum_of_their_gradients(micro: int | None) -> None:
+    feeds = [ArrayFeed(rows=60), ArrayFeed("more", rows=30, stream="more"), ArrayFeed("again", rows=36)]
+    student = TwoStreams(feeds)
+    sampler = Streams(feeds, 12, 0, "concat")
+    assert sampler.steps_per_epoch == 8  # of the pairs' 96 rows
+    wholes = sampler.batches(4)
+    assert [whole.stream for whole in wholes] == ["", "more"]
+    assert {part.feed for part in wholes[0].parts} == {0, 2} and [part.feed for part in wholes[1].parts] == [1]
+    assert [whole.epoch for whole in wholes] == [0, 2]  # the shorter stream has begun anew
+    pairs, more = (load(whole, feeds) for whole in wholes)
+    out = student.forward(pairs)
+    expected = {name: values.mean() for name, values in out.row_losses.items()} | student.joint_losses(out.gathered)
+    expected["more_loss"] = student.forward(more).row_losses["more_loss"].mean()
+    sum(student.weights.get(name, 1.0) * value for name, value in expected.items()).backward()
+    gradients = {n: p.grad.clone() for n, p in student.model.named_parameters() if p.grad is not None}
+    student.model.zero_grad(set_to_none=True)
+    config = TrainConfig(batch_size=12, micro_batch_size=micro)
+    run = Gradients(student, list(student.model.parameters()), config, torch.device("cpu"), "float32")
+    said = run(tuple(Share(whole, 0, load(whole, feeds)) for whole in wholes))
+    torch.testing.assert_close(said.losses, {n: v.detach() for n, v in expected.items()}, rtol=1e-5, atol=1e-7)
+    for name, parameter in student.model.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(parameter.grad, gradients.pop(name), rtol=1e-5, atol=1e-7)
+    assert not gradients
+
+
+def test_a_name_of_two_streams_is_refused() -> None:
+    feeds = [ArrayFeed(), ArrayFeed("more", stream="more")]
+    wholes = Streams(feeds, 4, 0).batches(0)
+    student = LinearStudent(feeds)
+    run = Gradients(student, list(student.model.parameters()), TrainConfig(), torch.device("cpu"), "float32")
+    with pytest.raises(ValueError, match="two streams give"):
+        run(tuple(Share(whole, 0, load(whole, feeds)) for whole in wholes))
+
+
+def test_batch_norms_see_each_piece_once() -> None:
+    """Embeddings first, then gradients: the running mean moves as by one pass over the pieces."""
+    student = LinearStudent()
+    student.model.image.insert(1, nn.BatchNorm1d(8))
+    student.model.train()
+    norm = student.model.image[1]
+    alone = nn.BatchNorm1d(8)
+    whole = Sampler(student.feeds, 24, 0).batch(1)
+    with torch.no_grad():
+        for piece in load(whole, student.feeds)["image"].split(8):
+            alone(student.model.image[0](piece))
+    gradients_of(student, 8)
+    torch.testing.assert_close(norm.running_mean, alone.running_mean)
+    torch.testing.assert_close(norm.running_var, alone.running_var)
+    assert int(norm.num_batches_tracked) == 3
 
 
 def test_data_sets_that_differ_are_named() -> None:
