@@ -291,14 +291,38 @@ def begin(path: Path, plan: Plan) -> tuple[State, Artifact]:
             raise UserError(f"{path} can't be written: {error.strerror}; choose another --root") from None
         raise
     artifact = read(path)
-    if created:
-        return "new", artifact
+    return ("new" if created else _state(artifact, plan)), artifact
+
+
+def preview(path: Path, plan: Plan) -> tuple[State, dict[str, Any]]:
+    """What `begin` would find, said, with the first keys of a dry run's document. Writes nothing; Refused as there.
+
+    status: `dry run` (nothing is there), `would go on`, `would repair` (with the files), `already done`.
+    """
+    document = {"kind": plan.kind, "stage": plan.stage, "name": paths.check_name(path.name), "path": str(path)}
+    if not (path / "plan.json").is_file():
+        return "new", {**document, "status": "dry run"}
+    artifact = read(path)
+    state = _state(artifact, plan)
+    if state == "unfinished":
+        console.say(f"would go on with {artifact.label} (unfinished): {path}; the whole of it:")
+        return state, {**document, "status": "would go on"}
+    damaged = sorted(artifact.damage())
+    if damaged:
+        console.say(f"would repair {', '.join(damaged)} of {artifact.label}: {path}")
+        return state, {**document, "status": "would repair", "damaged": damaged}
+    console.say(f"{artifact.label} is already done: {path}")
+    return state, {**document, "status": "already done"}
+
+
+def _state(artifact: Artifact, plan: Plan) -> State:
+    """Of an artifact that is there. Refused, naming the field, if it is not the one that `plan` asks for."""
     if artifact.kind != plan.kind or artifact.plan["request"] != plan.request:
         raise Refused(
             f"{artifact.label} was made by another command: {difference(artifact.plan['identity'], plan.identity)}: "
-            f"choose another --name, or `mmkd rm {path.parent.name}/{path.name}` first"
+            f"choose another --name, or `mmkd rm {artifact.path.parent.name}/{artifact.path.name}` first"
         )
-    return ("finished" if artifact.manifest is not None else "unfinished"), artifact
+    return "finished" if artifact.manifest is not None else "unfinished"
 
 
 def finish(

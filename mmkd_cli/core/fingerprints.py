@@ -8,12 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
 _CHUNK_BYTES = 1 << 22
+
+_NOTES: ContextVar[bool] = ContextVar("notes", default=True)
 
 
 def canonical_json(value: Any) -> str:
@@ -59,9 +64,23 @@ def sha256_file(path: Path, memory: Path | None = None) -> str:
             return known
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if note is not None and os.access(note.parent if note.parent.exists() else note.parent.parent, os.W_OK):
+    if (
+        note is not None
+        and _NOTES.get()
+        and os.access(note.parent if note.parent.exists() else note.parent.parent, os.W_OK)
+    ):
         note.parent.mkdir(parents=True, exist_ok=True)
         temporary = note.with_name(f".{note.name}.{os.getpid()}")
         temporary.write_text(digest)
         temporary.replace(note)
     return digest
+
+
+@contextmanager
+def without_notes() -> Iterator[None]:
+    """Within it `sha256_file` reads its memory and adds nothing: a dry run writes nothing. A decorator, too."""
+    token = _NOTES.set(False)
+    try:
+        yield
+    finally:
+        _NOTES.reset(token)

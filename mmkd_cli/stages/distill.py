@@ -21,7 +21,7 @@ from mmkd_cli.core.config import Config as Table
 from mmkd_cli.core.config import StageConfig, key
 from mmkd_cli.core.contracts import BenchInput, Counts, StageContext, Trainable, TrainingData
 from mmkd_cli.core.errors import Refused, UserError
-from mmkd_cli.core.fingerprints import sha256_file
+from mmkd_cli.core.fingerprints import sha256_file, without_notes
 from mmkd_cli.stages.training_data import Opened, open_inputs
 from mmkd_cli.training.config import TrainConfig
 
@@ -110,6 +110,7 @@ class Job:
                     shutil.rmtree(folder)
                 raise
 
+    @without_notes()
     def dry_run(self) -> dict[str, Any]:
         """Steps, parameters, bytes and an estimate of time from a few measured steps. Writes nothing."""
         from mmkd_cli.training.loop import probe

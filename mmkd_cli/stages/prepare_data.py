@@ -24,6 +24,7 @@ from mmkd_cli.core.config import Config as Table
 from mmkd_cli.core.config import StageConfig, key
 from mmkd_cli.core.contracts import Source, SourceTable, StageContext
 from mmkd_cli.core.errors import UserError
+from mmkd_cli.core.fingerprints import without_notes
 
 if TYPE_CHECKING:
     from mmkd_cli.data.filling import Job
@@ -67,11 +68,11 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
     _refuse_missing(source, config)
     store = PictureStore(config.image_size, config.quality, config.decode == "draft", config.max_pixels)
     if context.dry_run:
-        return _dry_run(config, context, tables, store)
+        return _dry_run(config, context, source, tables, store)
 
     plan = _plan(config, context, source, tables)
     state, artifact = artifacts.begin(context.root / paths.FOLDERS["data"] / plan.name, plan)
-    jobs = _jobs(artifact, tables)
+    jobs = _jobs(artifact.plan["work"]["tables"], tables)
     if state == "finished":
         return _repair_or_say(artifact, jobs, store, context, started)
     todo = [job for job in jobs if not committed(artifact.path, job[1])]
@@ -130,11 +131,10 @@ def _plan(config: Config, context: StageContext, source: Source, tables: Sequenc
     return replace(plan, name=name)
 
 
-def _jobs(artifact: Artifact, tables: Sequence[SourceTable]) -> list[Job]:
-    """Every range that the plan on disk cuts the tables into."""
+def _jobs(cuts: Mapping[str, Mapping[str, Mapping[str, int]]], tables: Sequence[SourceTable]) -> list[Job]:
+    """Every range that a plan cuts the tables into."""
     from mmkd_cli.data.ranges import cut
 
-    cuts = artifact.plan["work"]["tables"]
     return [
         (table, part)
         for table in tables
@@ -240,19 +240,22 @@ def _check_space(path: Path, jobs: Sequence[Job], store: PictureStore) -> None:
         )
 
 
+@without_notes()
 def _dry_run(
-    config: Config, context: StageContext, tables: Sequence[SourceTable], store: PictureStore
+    config: Config, context: StageContext, source: Source, tables: Sequence[SourceTable], store: PictureStore
 ) -> dict[str, Any]:
+    """Rows, bytes and an estimate of time from a few pictures, or what is there already. Writes nothing."""
     from mmkd_cli.data.estimates import estimate
-    from mmkd_cli.data.ranges import cut
 
-    cuts = _cuts(config, tables)
-    jobs = [(t, part) for t in tables for part in cut(t.name, t.split, t.rows, cuts[t.split][t.name]["rows_per_range"])]
-    needed, seconds = estimate(jobs, store, min(context.workers, os.cpu_count() or 1))
+    plan = _plan(config, context, source, tables)
+    state, document = artifacts.preview(context.root / paths.FOLDERS["data"] / plan.name, plan)
+    if state == "finished":
+        return document
+    cuts = plan.work["tables"]
+    needed, seconds = estimate(_jobs(cuts, tables), store, min(context.workers, os.cpu_count() or 1))
     rows = _rows(cuts)
     console.say(f"would prepare {_counts(rows)}: about {needed:,} bytes in {seconds:,.0f} s")
-    return {"kind": "data", "stage": "prepare-data", "name": context.name, "status": "dry run", "rows": rows,
-            "bytes": needed, "seconds": seconds}  # fmt: skip
+    return {**document, "rows": rows, "bytes": needed, "seconds": seconds}
 
 
 def _rows(cuts: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
