@@ -35,6 +35,7 @@ def distill(
         str | None, typer.Option(help="Bench to run after each epoch.", autocompletion=names_of("benches"))
     ] = None,
     on_nan: Annotated[str | None, typer.Option(help="stop, or skip the step and count.")] = None,
+    track: Annotated[str | None, typer.Option(help="tensorboard or wandb: log the run there, too.")] = None,
 ) -> dict[str, Any]:
     """Train a student on a teacher's cached signals.
 
@@ -62,4 +63,5 @@ def distill(
         "allow_rejected": allow_rejected,
         "eval_bench": eval_bench,
         "train.on_nan": on_nan,
+        "train.track": track,
     }

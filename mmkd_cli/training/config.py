@@ -56,4 +56,7 @@ class TrainConfig(Config):
     checkpoint_every: int = key(
         500, "steps between checkpoints; there is one at each epoch's end too", unit="steps", identity=False, ge=1
     )
+    track: Literal["tensorboard", "wandb"] | None = key(
+        None, "log the run's numbers there, too (extra: pip install 'mmkd[track]')", source="[U] off", identity=False
+    )
     checkpoints_kept: int = key(2, "newest checkpoints that are kept", identity=False, ge=1)

@@ -28,6 +28,7 @@ from mmkd_cli.training.normalization import average_running_statistics
 from mmkd_cli.training.optim import Schedule, build_optimizer
 from mmkd_cli.training.randomness import seed_all
 from mmkd_cli.training.sampler import Streams
+from mmkd_cli.training.tracking import open_tracker
 from mmkd_cli.training.validation import Validation, evaluating
 
 Evaluate = Callable[[int], Mapping[str, float]]
@@ -124,6 +125,8 @@ class _Run:
     def run(self) -> Trained:
         started, rows = time.monotonic(), 0
         first = self._resume()
+        if self.config.track and self.main:
+            self.metrics.track = open_tracker(self.config.track, self.folder, first)
         self.model.train()
         steps = shares(
             self.sampler, self.trainable.feeds, range(first, self.total), workers=self.workers,

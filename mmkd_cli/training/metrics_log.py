@@ -14,6 +14,7 @@ from torch import Tensor
 from mmkd_cli.core.contracts import Feed
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.training.sampler import GlobalBatch, Streams
+from mmkd_cli.training.tracking import Track
 
 
 class _Line(NamedTuple):
@@ -35,6 +36,7 @@ class MetricsLog:
     def __init__(self, path: Path, writes: bool, sampler: Streams, feeds: Sequence[Feed]) -> None:
         self._path, self._writes, self._sampler, self._feeds = path, writes, sampler, feeds
         self._held: list[_Line] = []
+        self.track: Track | None = None
         self.last: dict[str, float] = {}
 
     def step(
@@ -83,6 +85,9 @@ class MetricsLog:
         if lines and self._writes:
             with open(self._path, "a", encoding="utf-8") as file:
                 file.writelines(json.dumps(line, allow_nan=False) + "\n" for line in lines)
+            if self.track is not None:
+                for line in lines:
+                    self.track(line, line["step"])
 
     def _diverged(self, line: _Line, name: str, value: float) -> str:
         parts = [part for batch in self._sampler.batches(line.step) for part in batch.parts]

@@ -241,3 +241,16 @@ def test_gradient_checkpointing_is_switched_on_where_a_module_offers_it(tmp_path
     trained.model.text.set_grad_checkpointing = lambda: asked.append(True)
     train(trained, config(gradient_checkpointing=True, max_steps=1), tmp_path, device=CPU)
     assert asked == [True]
+
+
+def test_a_tracker_has_the_numbers_of_the_log(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(student(), config(track="tensorboard"), tmp_path, device=CPU)
+    events = EventAccumulator(str(tmp_path / "tracking"))
+    events.Reload()
+    for name in ("loss", "val/loss"):
+        logged = {event.step: event.value for event in events.Scalars(name)}
+        expected = {line["step"]: line[name] for line in lines(tmp_path) if name in line}
+        assert logged == pytest.approx(expected, rel=1e-6)
+    assert max(event.step for event in events.Scalars("loss")) == 21
