@@ -22,6 +22,9 @@ def evaluate(
     cache: Annotated[
         str | None, typer.Option(help="Cached teacher signals.", autocompletion=artifacts_of("cache"))
     ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Where the weights of the run's teacher are now, if they were moved.")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="train, val, test (default: test where there is one).")] = None,
     layer: Annotated[str | None, typer.Option(help="Output to measure: encoder, projection, shared.")] = None,
     embeddings: Annotated[Path | None, typer.Option(help="Score ready embeddings: npz or safetensors.")] = None,
@@ -39,6 +42,7 @@ def evaluate(
         "text_model": text_model,
         "data": data,
         "cache": cache,
+        "teacher_weights": weights,
         "split": split,
         "layer": layer,
         "embeddings": embeddings,

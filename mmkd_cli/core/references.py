@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from mmkd_cli.core import registry
+from mmkd_cli.core.config import Config
 from mmkd_cli.core.errors import UserError
 
 LIBRARIES = ("open_clip", "timm", "hf", "diffusers")
+_LOCAL = "local-dir:"
+
+Table = TypeVar("Table", bound=Config)
 
 
 class ModelReference(NamedTuple):
@@ -75,6 +80,29 @@ def teacher_table(text: str) -> dict[str, str]:
     if library == "diffusers":
         return {"name": "stable-diffusion", "weights": arch}
     return {"name": arch, **named}
+
+
+def absolute_places(teacher: Table) -> Table:
+    """A teacher's table with absolute paths to its files and folders, so that it opens from any working directory.
+
+    What is no file here (a tag, a hub's id) stays; beside an architecture a folder's name may be a tag and stays, too.
+    """
+    places: dict[str, str] = {}
+    arch = str(getattr(teacher, "arch", None) or "")
+    for name in ("weights", "features", "ids", "tokenizer"):
+        value = getattr(teacher, name, None)
+        if value and (Path(value).is_file() or (Path(value).is_dir() and not arch)):
+            places[name] = str(Path(value).absolute())
+    if arch.startswith(_LOCAL):
+        places["arch"] = _LOCAL + str(Path(arch.removeprefix(_LOCAL)).absolute())
+    return teacher.model_copy(update=places)
+
+
+def moved(table: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """A teacher's table with its weights (its folder, its features) at another place."""
+    if str(table.get("arch") or "").startswith(_LOCAL) and Path(place).is_dir():
+        return {**table, "arch": _LOCAL + place}
+    return {**table, "features" if "features" in table else "weights": place}
 
 
 def _model_type(folder_or_id: str) -> str:

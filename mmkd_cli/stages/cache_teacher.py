@@ -22,6 +22,8 @@ from mmkd_cli.core.config import Config as Table
 from mmkd_cli.core.config import StageConfig, key
 from mmkd_cli.core.contracts import StageContext, Teacher
 from mmkd_cli.core.errors import UserError
+from mmkd_cli.core.fingerprints import without_notes
+from mmkd_cli.core.references import absolute_places
 from mmkd_cli.data.views import ViewSpec
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
     if config.data is None:
         console.say(f"data: {artifacts.only(context.root, 'data', '--data').name}, the only one in {context.root}")
     data = open_data(context.root, config.data or artifacts.only(context.root, "data", "--data").name)
+    config = config.model_copy(update={"teacher": absolute_places(config.teacher)})
     teacher: Teacher = registry.load("teachers", teacher_name(config))(config.teacher)
     keys = config.cache
     if keys.views and teacher.picture_transform is None:
@@ -134,11 +137,16 @@ class Job:
         self._say_done(artifact)
         return self._document(artifact, "done")
 
+    @without_notes()
     def dry_run(self) -> dict[str, Any]:
         """Rows, bytes, shards and an estimate of time from a few measured batches. Writes nothing."""
         from mmkd_cli.cache.probe import probe
 
-        self.threads = self.config.cache.threads or cores()
+        plan = self.plan()
+        self.threads = int(plan.identity["threads"])
+        state, document = artifacts.preview(self._folder(plan.name), plan)
+        if state == "finished":
+            return document
         self._load()
         found = probe(self.index, self.teacher, self.inputs, self.config.cache.batch_size)
         shards = sum(1 for _ in self.index.shards())
@@ -147,9 +155,8 @@ class Job:
             f"would cache {rows:,} rows of {', '.join(self.index.signals)}: {found['bytes']:,} bytes in {shards} "
             f"shards, about {found['seconds']:,.0f} s with one process on {self.device}"
         )
-        return {"kind": "cache", "name": self.context.name, "status": "dry run", "rows": rows, "shards": shards,
-                **found, "parameters": self.teacher.parameters_count(), "device": self.device,
-                "signals": self.index.to_json()["signals"], "splits": self.index.rows,
+        return {**document, "rows": rows, "shards": shards, **found, "parameters": self.teacher.parameters_count(),
+                "device": self.device, "signals": self.index.to_json()["signals"], "splits": self.index.rows,
                 "rejected": len(self.index.rejected)}  # fmt: skip
 
     def plan(self) -> Plan:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, SerializeAsAny
 
-from mmkd_cli.core import artifacts, console, paths, registry
+from mmkd_cli.core import artifacts, console, lineage, paths, registry
 from mmkd_cli.core import config as configs
 from mmkd_cli.core.artifacts import Artifact, FileRecord, Plan
 from mmkd_cli.core.config import Config as Table
@@ -22,6 +22,7 @@ from mmkd_cli.core.config import StageConfig, key
 from mmkd_cli.core.contracts import BenchInput, Counts, StageContext, Trainable, TrainingData
 from mmkd_cli.core.errors import Refused, UserError
 from mmkd_cli.core.fingerprints import sha256_file, without_notes
+from mmkd_cli.core.references import absolute_places
 from mmkd_cli.stages.training_data import Opened, open_inputs
 from mmkd_cli.training.config import TrainConfig
 
@@ -63,8 +64,9 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
     if distribution.rank() > 0:
         console.LEVEL.quiet = True
     method = registry.load("methods", _name(config.method))
+    teacher = absolute_places(config.teacher) if config.teacher else None
     opened = open_inputs(
-        context.root, config.data, config.cache, config.teacher, lambda tables: method.signals(config, tables),
+        context.root, config.data, config.cache, teacher, lambda tables: method.signals(config, tables),
         live=config.live, workers=context.workers,
     )  # fmt: skip
     config = config.model_copy(update={"teacher": opened.teacher})
@@ -265,8 +267,7 @@ def _counted(trainable: Trainable) -> dict[str, int]:
 def _require_allowed(config: Config, opened: Opened) -> None:
     rejected = opened.rejected()
     if rejected and not config.allow_rejected:
-        first = rejected[0]
         raise UserError(
-            f"{len(rejected)} rows of the data were rejected when it was prepared (first: {first['split']}/"
-            f"{first['table']} row {first['row']}, {first['reason']}): say --allow-rejected to train without them"
+            f"{len(rejected)} rows of the data were rejected when it was prepared (first: "
+            f"{lineage.rejected_row(rejected[0])}): say --allow-rejected to train without them"
         )

@@ -21,8 +21,8 @@ from mmkd_cli.core.artifacts import Artifact, FileRecord, Plan
 from mmkd_cli.core.config import Config as Table
 from mmkd_cli.core.config import StageConfig, key
 from mmkd_cli.core.contracts import Bench, BenchInput, Scores, StageContext
-from mmkd_cli.core.errors import UserError
-from mmkd_cli.core.fingerprints import sha256_file, sha256_json
+from mmkd_cli.core.errors import MmkdError, UserError
+from mmkd_cli.core.fingerprints import sha256_file, sha256_json, without_notes
 
 if TYPE_CHECKING:
     from mmkd_cli.stages.evaluation_inputs import Opened
@@ -44,6 +44,9 @@ class Config(StageConfig):
     text_model: str | None = key(None, "the half that embeds texts", identity=False)
     data: str | None = key(None, "prepared data (default: the run's own)", identity=False)
     cache: str | None = key(None, "the teacher's signals (default: the run's own)", identity=False)
+    teacher_weights: str | None = key(
+        None, "where the weights of the run's teacher are now, if it has to run and they were moved", identity=False
+    )
     split: str | None = key(None, "split of the data (default: test where there is one)", identity=False)
     layer: str | None = key(None, "output of the model to measure (default: its last)")
     embeddings: str | None = key(None, "ready embeddings, npz or safetensors, in place of model and data",
@@ -76,11 +79,10 @@ class Job:
 
             self.opened = open_inputs(config, context.root, bench, self.device)
         else:
-            named = ("model", "image_model", "text_model", "data", "cache", "split", "layer")
-            if given := [name for name in named if getattr(config, name) is not None]:
-                raise UserError(
-                    f"--embeddings takes the place of --{given[0].replace('_', '-')}: leave one of them out"
-                )
+            named = ("model", "image_model", "text_model", "data", "cache", "split", "layer", "teacher_weights")
+            if given := [name.replace("_", "-") for name in named if getattr(config, name) is not None]:
+                flag = given[0].removeprefix("teacher-")
+                raise UserError(f"--embeddings takes the place of --{flag}: leave one of them out")
 
     def run(self) -> dict[str, Any]:
         plan = self.plan()
@@ -92,16 +94,22 @@ class Job:
                 document = dict(paths.read_json(folder / "scores.json"))
                 console.say(f"{artifact.label} is already done: {folder}")
             else:
-                document = self._score_or_free(artifact, state == "new")
+                document = self._score_or_free(_renewed(artifact, plan), state == "new")
                 for file, what in sorted(damage.items()):
                     console.say(f"{artifact.label}: made again {file} ({what})")
         self._show(document, folder)
         return document
 
+    @without_notes()
     def dry_run(self) -> dict[str, Any]:
         """Rows and an estimate of time from a few embedded batches. Writes nothing."""
+        plan = self.plan()
+        state, document = artifacts.preview(self.context.root / paths.FOLDERS["result"] / plan.name, plan)
+        if state == "finished":
+            return document
         rows, seconds = 0, 0.0
         if self.opened is not None:
+            self.opened.require_teacher()
             from mmkd_cli.benches.embedding import embed_images, embed_texts, pair_rows
 
             given, found = self._given(), pair_rows(self.opened.data, self.opened.split)
@@ -112,17 +120,20 @@ class Job:
                 embed(given, some, self.config.layer)
                 seconds += (time.perf_counter() - began) / len(some) * len(every)
         console.say(f"would score {rows:,} rows by {self.bench_name}: about {seconds:,.0f} s on {self.device}")
-        return {"kind": "result", "name": self.context.name, "status": "dry run", "rows": rows, "seconds": seconds,
-                "device": self.device}  # fmt: skip
+        return {**document, "rows": rows, "seconds": seconds, "device": self.device}
 
     def plan(self) -> Plan:
-        """What decides the scores: bench, model, data and split, cache or live teacher, or the embeddings' bytes."""
+        """What decides the scores: bench, model, data and split, or the embeddings' bytes.
+
+        The pictures' signal is that of the run's teacher, which the run stands for, from whichever of its caches or
+        live: only where a cache was named is its precision part of what was asked.
+        """
         config, opened = self.config, self.opened
         inputs = opened.inputs() if opened else ()
         identity: dict[str, Any] = {
             "stage": "evaluate",
             "config": configs.identity(config),
-            "inputs": {i.role: i.fingerprint for i in inputs},
+            "inputs": {i.role: i.fingerprint for i in inputs if i.kind != "cache"},
         }
         if opened is None:
             identity["files"] = {"embeddings": self._embeddings_sha256()}
@@ -130,6 +141,8 @@ class Job:
             identity["split"] = opened.split
             if opened.kind != "run":
                 identity["model"] = opened.model.identity()
+            if config.cache is not None:
+                identity["signal"] = opened.precision()
         plan = Plan("result", "evaluate", self.context.name or "", identity, config.model_dump(mode="json"), inputs)
         if self.context.name:
             return plan
@@ -151,7 +164,7 @@ class Job:
         """Score; what can't be scored leaves no folder behind, so that its name is free for the mended command."""
         try:
             return self._score(artifact)
-        except UserError:
+        except MmkdError:
             if new:
                 shutil.rmtree(artifact.path)
             raise
@@ -162,6 +175,8 @@ class Job:
         from mmkd_cli.reports.result import write_result_page
 
         folder = artifact.path
+        if self.opened is not None:
+            self.opened.require_teacher()
         scores = score(self.config.bench, self._given())
         document = self._document(scores)
         with (
@@ -242,3 +257,13 @@ class Job:
             f"{folder}: {counts['items']:,} items, {counts['skipped']:,} skipped, {time.time() - self.started:,.1f} s; "
             f"look at {folder / 'report.html'}"
         )
+
+
+def _renewed(artifact: Artifact, plan: Plan) -> Artifact:
+    """The artifact with the inputs that it is scored from now: a cache that is found may be another than before."""
+    inputs = plan.to_json()["inputs"]
+    if artifact.plan["inputs"] == inputs:
+        return artifact
+    renewed = {**artifact.plan, "inputs": inputs}
+    paths.write_json(artifact.path / "plan.json", renewed)
+    return replace(artifact, plan=renewed)

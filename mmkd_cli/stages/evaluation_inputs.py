@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmkd_cli.core import artifacts, console, lineage, registry
-from mmkd_cli.core import config as configs
+from mmkd_cli.core import artifacts, console, lineage
 from mmkd_cli.core.artifacts import Artifact, Input
 from mmkd_cli.core.contracts import Bench, DualEncoder, Targets
-from mmkd_cli.core.errors import MmkdError, Refused, UserError
+from mmkd_cli.core.errors import Refused, UserError
 from mmkd_cli.core.references import parse_model
 
 if TYPE_CHECKING:
@@ -30,6 +29,8 @@ class Opened:
     data: PreparedData
     split: str
     cache: Cache | None
+    root: Path
+    teacher_weights: str | None = None
 
     @property
     def label(self) -> str:
@@ -37,11 +38,41 @@ class Opened:
         return "-".join(Path(parse_model(part).arch).name for part in self.name.split(" + "))
 
     def inputs(self) -> tuple[Input, ...]:
-        """As the plan records them."""
+        """As the plan records them. A cache that nobody named is among them, and no part of what was asked."""
         roles = ["model"] if len(self.runs) == 1 else [f"model.{number}" for number in range(len(self.runs))]
         found = [run.as_input(role) for role, run in zip(roles, self.runs, strict=True)]
         found.append(self.data.artifact.as_input("data"))
         return (*found, *([self.cache.artifact.as_input("cache")] if self.cache else []))
+
+    def precision(self) -> dict[str, str]:
+        """Of the cached signal: computed in, and stored as."""
+        assert self.cache is not None and self.model.image_signal is not None
+        computed = self.cache.artifact.plan["config"]["cache"]["precision"]
+        return {"computed": computed, "stored": self.cache.index.signals[self.model.image_signal].dtype}
+
+    def require_teacher(self) -> None:
+        """Where the pictures' signal comes from no cache: Refused unless the live teacher is the run's own.
+
+        UserError where its weights are not where they were.
+        """
+        from mmkd_cli.students.dual_encoders import teacher_of
+
+        if self.model.image_signal is None or self.cache is not None:
+            return
+        run, signal = self.runs[0], self.model.image_signal
+        teacher = teacher_of(run, self.teacher_weights)
+        if teacher is None:
+            raise UserError(f"{run.label} names no teacher: name a cache of the pictures' {signal} by --cache")
+        name = run.plan["config"]["teacher"]["name"]
+        try:
+            said = {"name": name, **teacher.identity(self.root / ".hashes")}
+        except (UserError, OSError) as error:
+            raise UserError(
+                f"no cache of {self.data.artifact.label} holds the pictures' {signal}, and the teacher {name!r} of "
+                f"{run.label} can't run ({error}): say where its weights are now by --weights"
+            ) from None
+        _require_teacher(_teacher_identity(self.root, run), said, run, f"the signal of {name!r} with these weights")
+        console.say(f"no cache of {self.data.artifact.label} holds the pictures' {signal}: the teacher runs live")
 
     def targets(self) -> Callable[[str], Targets | None] | None:
         """The cached signals by split."""
@@ -69,11 +100,12 @@ def open_inputs(config: Any, root: Path, bench: Bench, device: str) -> Opened:
     if config.split is None:
         console.say(f"split: {split}")
     model = open_dual_encoder(
-        config.model, root=root, image_model=config.image_model, text_model=config.text_model, device=device
-    )
+        config.model, root=root, image_model=config.image_model, text_model=config.text_model, device=device,
+        teacher_weights=config.teacher_weights,
+    )  # fmt: skip
     kind = "run" if runs and len(names) == 1 else "halves" if len(names) > 1 else parse_model(names[0]).library
     cache = _cache(config, root, model, runs, data, split)
-    return Opened(model, " + ".join(names), kind, runs, data, split, cache)
+    return Opened(model, " + ".join(names), kind, runs, data, split, cache, root, config.teacher_weights)
 
 
 def trained_on(root: Path, run: Artifact) -> list[Artifact | None]:
@@ -113,32 +145,28 @@ def _cache(
 
     signal = model.image_signal
     if signal is None:
-        if config.cache is not None:
-            raise UserError(f"--cache {config.cache}: this model reads pictures and no cached signal: leave it out")
+        for flag, given in (("cache", config.cache), ("weights", config.teacher_weights)):
+            if given is not None:
+                raise UserError(f"--{flag} {given}: this model reads pictures and no teacher's signal: leave it out")
         return None
-    teacher = _teacher_identity(root, runs)
+    run = runs[0]  # of two halves the one of pictures
+    teacher = _teacher_identity(root, run)
     if config.cache is not None:
         named = open_cache(config.cache, root=root)
         artifacts.require_same(named.artifact, "data", data.artifact)
-        asked = named.artifact.plan["identity"]["teacher"]
-        if teacher is not None and asked != teacher:
-            raise Refused(
-                f"{named.artifact.label} was made with another teacher than {runs[0].label}: "
-                f"{artifacts.difference(teacher, asked)}: name a cache of the run's teacher"
-            )
+        _require_teacher(teacher, named.artifact.plan["identity"]["teacher"], run, named.artifact.label)
         if why := _unfit(named.artifact, signal, split):
             raise UserError(f"{named.artifact.label} {why}: name another cache, or leave --cache out")
         return named
-    own = [there for run in runs for i in run.inputs if i.kind == "cache" and (there := lineage.find(root, i))]
+    own = [there for i in run.inputs if i.kind == "cache" and (there := lineage.find(root, i))]
     for candidate in [*own, *artifacts.every(root, "cache")]:
         of_data = any(i.role == "data" and i.fingerprint == data.artifact.fingerprint for i in candidate.inputs)
-        same = candidate in own or (teacher is not None and candidate.plan["identity"]["teacher"] == teacher)
+        same = teacher is not None and candidate.plan["identity"]["teacher"] == teacher
         if candidate.manifest is None or not of_data or not same or _unfit(candidate, signal, split):
             continue
         artifacts.open_artifact(root, str(candidate.path), "cache")  # refuses what is damaged
         console.say(f"cache: {candidate.name}, for the pictures' {signal}")
         return Cache(candidate)
-    console.say(f"no cache of {data.artifact.label} holds the pictures' {signal}: the teacher runs live")
     return None
 
 
@@ -152,21 +180,26 @@ def _unfit(cache: Artifact, signal: str, split: str) -> str:
     return "" if split in index["rows"] else f"has no split {split!r}"
 
 
-def _teacher_identity(root: Path, runs: Sequence[Artifact]) -> dict[str, Any] | None:
-    """The identity of the teacher of the (one) run that has one, as caches record it; None where it can't be told."""
-    for run in runs:
-        if "teacher" in run.plan["identity"]:
-            return dict(run.plan["identity"]["teacher"])
-        for needed in run.inputs:
-            if needed.kind == "cache" and (cache := lineage.find(root, needed)) is not None:
-                return dict(cache.plan["identity"]["teacher"])
-        table = run.plan["config"].get("teacher")
-        if table:
-            chosen = registry.load("teachers", table["name"])
-            try:
-                said = chosen(configs.validate(chosen.Config, table)).identity(root / ".hashes")
-            except MmkdError as error:
-                console.detail(f"the teacher of {run.label} can't be identified: {error}")
-                continue
-            return {"name": table["name"], **said}
+def _teacher_identity(root: Path, run: Artifact) -> dict[str, Any] | None:
+    """The identity of a run's teacher, as caches record it: from its plan, else from its cache; None without both."""
+    noted = run.plan["work"].get("teacher")
+    if noted:
+        return dict(noted)
+    for needed in run.inputs:
+        if needed.kind == "cache" and (cache := lineage.find(root, needed)) is not None:
+            return dict(cache.plan["identity"]["teacher"])
     return None
+
+
+def _require_teacher(known: dict[str, Any] | None, said: dict[str, Any], run: Artifact, what: str) -> None:
+    """Refused unless `what` is of the run's teacher."""
+    if known is None:
+        raise Refused(
+            f"{run.label} does not say which teacher it was trained on, and its cache is gone: {what} may be of "
+            "another one: make the run's own cache again"
+        )
+    if said != known:
+        raise Refused(
+            f"{what} is not of the teacher that {run.label} was trained on: {artifacts.difference(known, said)}: "
+            "name one that is"
+        )

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from mmkd_cli.core import artifacts, registry
 from mmkd_cli.core import config as configs
+from mmkd_cli.core.artifacts import Artifact
 from mmkd_cli.core.contracts import Batch, DualEncoder, PictureTransform, Teacher, Tokenize
 from mmkd_cli.core.errors import UserError, nearest
-from mmkd_cli.core.references import parse_model, teacher_table
+from mmkd_cli.core.references import moved, parse_model, teacher_table
 
 IMAGE_SIGNALS = ("image_embedding", "image_cls")
 TEXT_SIGNALS = ("text_embedding", "text_cls")
@@ -99,14 +100,17 @@ class Halves:
 
 def open_dual_encoder(
     reference: str | None, *, root: Path, image_model: str | None = None, text_model: str | None = None,
-    device: str = "cpu",
+    device: str = "cpu", teacher_weights: str | None = None,
 ) -> DualEncoder:  # fmt: skip
-    """The model of a name, or two halves. Names: RUN, open_clip:ARCH:FILE, hf:FOLDER, timm:ARCH:FILE, TEACHER:FILE."""
+    """The model of a name, or two halves. Names: RUN, open_clip:ARCH:FILE, hf:FOLDER, timm:ARCH:FILE, TEACHER:FILE.
+
+    teacher_weights: where the weights of a run's teacher are now.
+    """
     if reference is not None:
-        return _open(reference, root, device)
+        return _open(reference, root, device, teacher_weights)
     if image_model is None or text_model is None:
         raise UserError("two halves are needed: give both --image-model and --text-model, or --model alone")
-    return Halves(_open(image_model, root, device), _open(text_model, root, device))
+    return Halves(_open(image_model, root, device, teacher_weights), _open(text_model, root, device))
 
 
 def check_layer(layer: str | None, layers: Sequence[str]) -> None:
@@ -115,13 +119,20 @@ def check_layer(layer: str | None, layers: Sequence[str]) -> None:
         raise UserError(f"layer {layer!r} is not one of this model's{nearest(layer, layers)}")
 
 
-def _open(reference: str, root: Path, device: str) -> DualEncoder:
+def teacher_of(run: Artifact, weights: str | None = None) -> Teacher | None:
+    """The teacher that a run's configuration names, without its weights; `weights`: where they are now."""
+    table = run.plan["config"].get("teacher")
+    return _teacher(moved(table, weights) if weights else table) if table else None
+
+
+def _open(reference: str, root: Path, device: str, teacher_weights: str | None = None) -> DualEncoder:
     if parse_model(reference).library:
         return TeacherEncoder(reference, _teacher(teacher_table(reference)), device)
     run = artifacts.open_artifact(root, reference, "run")
     config = run.plan["config"]
-    teacher = _teacher(config["teacher"]) if config.get("teacher") else None
-    student = registry.load("students", config["student"]["name"]).load(run.path, config, teacher)
+    student = registry.load("students", config["student"]["name"]).load(
+        run.path, config, teacher_of(run, teacher_weights)
+    )
     opened: DualEncoder = student.to(device)
     return opened
 

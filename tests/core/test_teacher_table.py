@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from mmkd_cli.core.errors import UserError
-from mmkd_cli.core.references import teacher_table
+from mmkd_cli.core.references import absolute_places, moved, teacher_table
+from mmkd_cli.teachers.clip import ClipConfig
+from mmkd_cli.teachers.precomputed import PrecomputedConfig
+from mmkd_cli.teachers.timm_models import TimmConfig
 
 
 @pytest.mark.parametrize(
@@ -34,3 +37,30 @@ def test_a_folder_says_itself_what_it_is(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(UserError, match=r"config.json names no model_type"):
         teacher_table(f"hf:{tmp_path}")
+
+
+def test_what_is_recorded_opens_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files and folders by their absolute path; tags, ids and what is not there as they were written."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("w.pt", "openai"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "laion2b").mkdir()
+    here = str(tmp_path)
+    for teacher, recorded in (
+        (TimmConfig(arch="vit", weights="w.pt"), {"arch": "vit", "weights": f"{here}/w.pt"}),
+        (TimmConfig(arch="vit", weights="absent.pt"), {"weights": "absent.pt"}),
+        (TimmConfig(arch="local-dir:laion2b"), {"arch": f"local-dir:{here}/laion2b", "weights": None}),
+        (ClipConfig(arch="ViT-B-32", weights="laion2b"), {"weights": "laion2b"}),
+        (ClipConfig(weights="laion2b"), {"weights": f"{here}/laion2b"}),
+        (ClipConfig(weights="openai/clip"), {"weights": "openai/clip"}),
+        (PrecomputedConfig(features="w.pt", ids="names"), {"features": f"{here}/w.pt", "ids": "names"}),
+    ):  # fmt: skip
+        assert absolute_places(teacher).model_dump(include=set(recorded)) == recorded
+
+
+def test_the_weights_of_a_recorded_teacher_may_be_elsewhere(tmp_path: Path) -> None:
+    assert moved({"name": "timm", "arch": "vit", "weights": "old"}, "new")["weights"] == "new"
+    assert moved({"name": "precomputed", "features": "old.npy"}, "new.npy") == {"name": "precomputed",
+                                                                                "features": "new.npy"}  # fmt: skip
+    folder = moved({"name": "timm", "arch": "local-dir:old", "weights": None}, str(tmp_path))
+    assert folder == {"name": "timm", "arch": f"local-dir:{tmp_path}", "weights": None}

@@ -126,6 +126,23 @@ def test_a_run_remembers_its_teacher_and_its_teachers_new_place(root: Path, tmp_
     assert named == moved["teacher__weights"]
 
 
+def test_relative_paths_are_recorded_as_absolute_ones(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a cache and a run can be used from another working directory; neither request holds a path."""
+    monkeypatch.chdir(tmp_path)
+    absolute = teacher_keys(tmp_path)
+    relative = {**absolute, "teacher__weights": Path(absolute["teacher__weights"]).name}
+    keys = {"data": "squares", "cache__threads": 1, "cache__dtype": "float32", "cache__rows_per_shard": 16}
+    cache = config_of(cache_teacher, **keys, **relative)
+    assert cache_teacher.run(cache, context(root, "vit"))["status"] == "already done"
+    cache_teacher.run(config_of(cache_teacher, **keys, cache__batch_size=8, **relative), context(root, "relative"))
+    distilled(root, "from-here", data="squares", live=True, train__max_steps=1, **relative)
+    for kind, name in (("cache", "relative"), ("run", "from-here")):
+        recorded = artifacts.open_artifact(root, name, kind).plan["config"]["teacher"]["weights"]
+        assert recorded == absolute["teacher__weights"]
+
+
 def test_an_interrupted_run_goes_on_to_the_same_fingerprint(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mmkd_cli.methods.cls_regression import ClsRegression
 
@@ -197,7 +214,7 @@ def test_rejected_rows_need_leave(root: Path) -> None:
     said = json.loads(manifest.read_text())
     said["rejected"] = [{"split": "train", "table": "images", "row": 3, "id": "0-003", "reason": "not a picture"}]
     manifest.write_text(json.dumps(said))
-    with pytest.raises(UserError, match=r"1 rows of the data were rejected .* row 3, not a picture.* --allow-rejected"):
+    with pytest.raises(UserError, match=r"1 rows .* rejected .* row 3 .from 0., '0-003': not a .* --allow-rej"):
         distilled(root, "x", data="squares", cache="vit")
     done = distilled(root, "x", data="squares", cache="vit", allow_rejected=True, train__max_steps=2)
     assert done["rows"] == 62, "two captions of one picture are left out"

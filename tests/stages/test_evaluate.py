@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,7 @@ def test_damage_is_repaired_by_the_same_command(root: Path, capsys: pytest.Captu
 def test_the_live_teacher_gives_the_scores_of_its_cache(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cached = evaluated(root, "cached", model="toy", bench__bootstrap=0)
     layers = evaluated(root, "cosines", "alignment", model="toy")
-    live_root = root.parent / "live"
-    for folder in ("data", "runs"):
-        (live_root / folder).mkdir(parents=True)
-        for path in (root / folder).iterdir():
-            (live_root / folder / path.name).symlink_to(path)
+    live_root = without_caches(root, root.parent / "live")
     live = evaluated(live_root, "live", model="toy", bench__bootstrap=0)
     assert "the teacher runs live" in capsys.readouterr().err
     assert live["metrics"] == pytest.approx(cached["metrics"]) and "cache" not in live["fingerprints"]
@@ -83,6 +80,86 @@ def test_the_live_teacher_gives_the_scores_of_its_cache(root: Path, capsys: pyte
     assert list(cosines) == ["encoder", "projection"]
     for layer, values in cosines.items():
         assert values == pytest.approx(layers["by"][layer], abs=1e-5)
+
+
+def without_caches(root: Path, place: Path) -> Path:
+    """A root with the data and runs of another one."""
+    for folder in ("data", "runs"):
+        (place / folder).mkdir(parents=True)
+        for path in (root / folder).iterdir():
+            (place / folder / path.name).symlink_to(path)
+    return place
+
+
+def test_a_found_cache_is_no_part_of_what_was_asked(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With its cache, without it, and with a half as precise one the same command asks for the same."""
+    place = without_caches(root, tmp_path / "work")
+    (place / "caches").mkdir()
+    (place / "caches" / "vit").symlink_to(root / "caches" / "vit")
+    first = evaluated(place, "r", model="toy", bench__bootstrap=0)
+    (place / "caches" / "vit").unlink()
+    keys = {"data": "squares", "cache__threads": 1, **teacher_keys(root.parent)}
+    cache_teacher.run(config_of(cache_teacher, **keys), context(place, "halved"))
+    assert evaluated(place, "r", model="toy", bench__bootstrap=0) == first
+    assert "already done" in capsys.readouterr().err
+    (place / "results" / "r" / "predictions.jsonl").unlink()  # made again: from the cache that is there now
+    again = evaluated(place, "r", model="toy", bench__bootstrap=0)
+    halved = artifacts.read(place / "caches" / "halved")
+    assert again["fingerprints"]["cache"] == halved.fingerprint != first["fingerprints"]["cache"]
+    assert artifacts.open_artifact(place, "r", "result").inputs[-1] == halved.as_input("cache")
+    named = {"model": "toy", "bench__bootstrap": 0}
+    evaluated(place, "n", cache="halved", **named)
+    with pytest.raises(Refused, match=r"signal.stored was bfloat16, the command says float32"):
+        evaluated(place, "n", cache=str(root / "caches" / "vit"), **named)
+
+
+def test_a_teacher_whose_weights_were_moved(root: Path, tmp_path: Path) -> None:
+    """Nothing but the run's own teacher answers: from its caches by what the run noted, or from where it is now."""
+    place = without_caches(root, tmp_path / "work")
+    weights = Path(teacher_keys(root.parent)["teacher__weights"])
+    kept = weights.read_bytes()
+    other = teacher_keys(tmp_path, 1)
+    cache_teacher.run(config_of(cache_teacher, data="others", cache__threads=1, **other), context(place, "vit2"))
+    keys = {"model": "toy", "data": "others", "bench__bootstrap": 0}
+    live = evaluated(place, "live", **keys)
+    moved = tmp_path / "moved.safetensors"
+    weights.rename(moved)
+    try:
+        with pytest.raises(UserError, match=r"no cache of data 'others' .* the teacher 'timm' .* by --weights"):
+            evaluated(place, "gone", **keys)
+        assert not (place / "results" / "gone").exists()
+        with pytest.raises(Refused, match=r"cache 'vit2' is not of the teacher that run 'toy' .*: weights.* was"):
+            evaluated(place, "gone", cache="vit2", **keys)
+        with pytest.raises(Refused, match=r"the signal of 'timm' with these weights is not of the teacher"):
+            evaluated(place, "gone", teacher_weights=other["teacher__weights"], **keys)
+        assert evaluated(place, "live", **keys) == live  # nothing needs to run
+        found = evaluated(place, "moved", teacher_weights=str(moved), **keys)
+        assert found["metrics"] == live["metrics"]
+        weights.write_bytes(Path(other["teacher__weights"]).read_bytes())  # another teacher where it was
+        with pytest.raises(Refused, match="is not of the teacher that run 'toy'"):
+            evaluated(place, "swapped", **keys)
+    finally:
+        weights.write_bytes(kept)
+
+
+def test_a_run_that_does_not_know_its_teacher_takes_no_cache(root: Path, tmp_path: Path) -> None:
+    """Of a run that notes no teacher, and whose cache is gone, nobody can tell whether a cache is of its teacher."""
+    place = without_caches(root, tmp_path / "work")
+    (place / "runs" / "toy").unlink()
+    shutil.copytree(root / "runs" / "toy", place / "runs" / "toy")
+    for name in ("plan.json", "manifest.json"):
+        document = json.loads((place / "runs" / "toy" / name).read_text())
+        (place / "runs" / "toy" / name).write_text(json.dumps({**document, "work": {}}))
+    keys = {"data": "others", "cache__threads": 1, **teacher_keys(tmp_path, 1)}
+    cache_teacher.run(config_of(cache_teacher, **keys), context(place, "vit2"))
+    for named in ({"cache": "vit2"}, {}):
+        with pytest.raises(Refused, match=r"run 'toy' does not say which teacher .* make the run's own cache again"):
+            evaluated(place, model="toy", data="others", **named)
+    (place / "caches" / "vit").symlink_to(root / "caches" / "vit")  # its own cache says it
+    with pytest.raises(Refused, match=r"cache 'vit2' is not of the teacher"):
+        evaluated(place, model="toy", data="others", cache="vit2")
 
 
 def test_default_names_hold_no_folders(root: Path) -> None:
@@ -110,7 +187,7 @@ def test_other_data_of_the_same_teacher(root: Path, capsys: pytest.CaptureFixtur
     document = evaluated(root, model="toy", data="others")
     assert "cache: vit-others" in capsys.readouterr().err
     assert document["zero_shot"]["value"] is False  # the same source, and a contrastive loss
-    with pytest.raises(Refused, match=r"another teacher than run 'toy': weights.* was"):
+    with pytest.raises(Refused, match=r"is not of the teacher that run 'toy' was trained on: weights.* was"):
         evaluated(root, model="toy", data="others", cache="vit2-others")
     with pytest.raises(UserError, match="2 augmented views"):
         evaluated(root, model="toy", data="others", cache="views-others")
@@ -125,8 +202,9 @@ def test_what_a_user_gets_wrong(root: Path) -> None:
         evaluated(root, model="toy", split="tset")
     with pytest.raises(UserError, match="two halves are needed"):
         evaluated(root, image_model="toy")
-    with pytest.raises(UserError, match="takes the place of --model"):
-        evaluated(root, model="toy", embeddings="e.npz")
+    for keys, flag in (({"model": "toy"}, "--model"), ({"teacher_weights": "w.pt"}, "--weights")):
+        with pytest.raises(UserError, match=f"takes the place of {flag}"):
+            evaluated(root, embeddings="e.npz", **keys)
     with pytest.raises(UserError, match="is not a file"):
         evaluated(root, embeddings=str(root / "absent.npz"))
 
