@@ -41,7 +41,7 @@ def float_array(arrays: Mapping[str, NDArray[np.generic]], name: str, axes: str)
     if bad.any():
         raise UserError(
             f"embeddings: {name!r} holds NaN or infinite values in {bad.sum()} rows, the first is row "
-            f"{int(bad.argmax())}: make them again"
+            f"{int(bad.argmax())} (from 0): make them again"
         )
     return array
 

@@ -92,8 +92,8 @@ class SignalArray:
             if len(self._rejected) and np.isin(asked, self._rejected).any():
                 bad = int(asked[np.isin(asked, self._rejected)][0])
                 raise Refused(
-                    f"{self.split}/{self.spec.table} row {bad} was rejected ({self._reasons[bad]}): leave rejected "
-                    f"rows out (--allow-rejected in a stage, `Cache.rejected` in Python)"
+                    f"{self.split}/{self.spec.table} row {bad} (from 0) was rejected ({self._reasons[bad]}): leave "
+                    f"rejected rows out (--allow-rejected in a stage, `Cache.rejected` in Python)"
                 )
         return asked
 

@@ -74,8 +74,8 @@ class ShardWriter:
         if stored.is_floating_point() and not torch.isfinite(stored).all():
             bad = int(rows[0]) if spec.ragged else int(rows[(~torch.isfinite(stored)).flatten(1).any(1).numpy()][0])
             raise UserError(
-                f"signal {spec.name!r} is not finite at {self.shard.split}/{self.shard.table} row {bad} (or in its "
-                f"batch): compute it with --set cache.precision=float32, or look at that row"
+                f"signal {spec.name!r} is not finite at {self.shard.split}/{self.shard.table} row {bad} (from 0; "
+                f"or in its batch): compute it with --set cache.precision=float32, or look at that row"
             )
         return stored
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def text(document: dict[str, Any]) -> str:
         )
     lines += [f"  {key}: {_short(value)}" for key, value in document["content"].items()]
     if document["rejected"]:
-        lines.append(f"  rejected: {len(document['rejected'])} rows, first {_short(document['rejected'][0])}")
+        lines.append(f"  {rejected_rows(document['rejected'], document['name'])}")
     for step in reversed(document["line"]):
         lines.append(
             f"  from {step['kind']} {step['name']} ({step['role']}, {step['fingerprint'][:12]}, {step['status']})"
@@ -120,6 +121,19 @@ def text(document: dict[str, Any]) -> str:
 def _short(value: Any) -> str:
     shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
     return shown if len(shown) <= 160 else shown[:157] + "..."
+
+
+def rejected_row(row: Mapping[str, Any]) -> str:
+    """An entry of a manifest's `rejected`, for people: where, which, and why."""
+    return f"{row['split']}/{row['table']} row {row['row']} (from 0), {row['id']!r}: {row['reason']}"
+
+
+def rejected_rows(rejected: Sequence[Mapping[str, Any]], name: str, most: int = 10) -> str:
+    """The first rejected rows of the artifact `name`, one a line, and how many more there are."""
+    lines = [f"{len(rejected):,} rejected rows:", *map(rejected_row, rejected[:most])]
+    if len(rejected) > most:
+        lines.append(f"and {len(rejected) - most:,} more: `mmkd show {name} --json` lists all")
+    return "\n    ".join(lines)
 
 
 def dependents(root: Path, artifact: Artifact) -> list[Artifact]:

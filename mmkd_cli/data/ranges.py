@@ -130,7 +130,7 @@ class RangeWriter:
         except PictureError as error:
             if not self.skip_bad:
                 raise UserError(
-                    f"picture {row['source']!r} ({part.split} row {number}) can't be used: {error}: "
+                    f"picture {row['source']!r} ({part.split}/images row {number}, from 0) can't be used: {error}: "
                     "repair it, or say --skip-bad to reject such pictures and go on"
                 ) from None
             rejected.append({"split": part.split, "table": part.table, "row": number, "id": row["image_id"],

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import SerializeAsAny
 
-from mmkd_cli.core import artifacts, console, paths, registry
+from mmkd_cli.core import artifacts, console, lineage, paths, registry
 from mmkd_cli.core import config as configs
 from mmkd_cli.core.artifacts import Artifact, FileRecord, Plan
 from mmkd_cli.core.config import Config as Table
@@ -79,6 +79,8 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
     _check_space(artifact.path, todo, store)
     fill(jobs, RangeWriter(artifact.path, store, config.skip_bad, {}), context.workers)
     artifact = _finish(artifact, jobs, started)
+    if rejected := (artifact.manifest or {})["rejected"]:
+        console.warn(lineage.rejected_rows(rejected, artifact.name))
     return _document(artifact, "done", started)
 
 

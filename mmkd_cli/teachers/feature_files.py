@@ -200,5 +200,5 @@ class RegionTsv:
 
 def _count(field: bytes, path: Path, row: int) -> int:
     if not field.isdigit():
-        raise UserError(f"{path}, row {row}: the number of boxes is {field[:20]!r}, not a count")
+        raise UserError(f"{path}, line {row + 1}: the number of boxes is {field[:20]!r}, not a count")
     return int(field)

@@ -109,8 +109,8 @@ class Precomputed:
                 )
             if rows and max(rows) >= self._features.rows:
                 raise UserError(
-                    f"{self.config.features} has {self._features.rows} rows, the table more (row {max(rows)}): it is "
-                    "of other data"
+                    f"{self.config.features} has {self._features.rows} rows, the table more (row {max(rows)}, from 0): "
+                    "it is of other data"
                 )
             return rows
         missing = [name for name in batch["id"] if name not in self._places]

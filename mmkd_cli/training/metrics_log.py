@@ -92,7 +92,7 @@ class MetricsLog:
     def _diverged(self, line: _Line, name: str, value: float) -> str:
         parts = [part for batch in self._sampler.batches(line.step) for part in batch.parts]
         rows = "; ".join(
-            f"{self._feeds[part.feed].name!r} rows {', '.join(map(str, part.rows[:10].tolist()))}"
+            f"{self._feeds[part.feed].name!r} rows (from 0) {', '.join(map(str, part.rows[:10].tolist()))}"
             + (f", ... ({len(part.rows)} in all)" if len(part.rows) > 10 else "")
             for part in parts
         )

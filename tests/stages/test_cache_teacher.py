@@ -57,7 +57,7 @@ def test_every_row_is_what_the_teacher_says_of_it_alone(root: Path) -> None:
         for row in range(2 * rows):
             text = teacher.tokenize([data.table("texts", split)[row]["text"]])
             assert torch.equal(found["words"][row], teacher(text, ["words"])["words"][0])
-    with pytest.raises(Refused, match=r"train/images row 20 was rejected \(not a picture\)"):
+    with pytest.raises(Refused, match=r"train/images row 20 \(from 0\) was rejected \(not a picture\)"):
         open_cache("tiny", "train", root)["image_cls"][[1, 20]]
 
 
@@ -298,7 +298,7 @@ def test_a_teacher_that_is_not_finite_is_named_with_its_row(root: Path, monkeypa
         return said
 
     monkeypatch.setattr(TinyTeacher, "__call__", overflow)
-    with pytest.raises(UserError, match="'image_cls' is not finite at train/images row 13"):
+    with pytest.raises(UserError, match=r"'image_cls' is not finite at train/images row 13 \(from 0"):
         cache(root)
 
 

@@ -175,6 +175,24 @@ def test_missing_files_are_counted_and_named_before_any_work(tmp_path: Path, pai
     assert done["rejected"] == 12
 
 
+def test_rejected_files_are_named_with_their_reason(mmkd: Run, tmp_path: Path, pairs: Path) -> None:
+    for n in (4, *range(8, 20)):
+        (tmp_path / f"{n:02d}.jpg").write_bytes(b"<html>" if n == 4 else b"")
+    made = mmkd("prepare-data", "--source", "image-text", "--annotations", pairs, "--skip-bad", "--name", "mine").stderr
+    shown = mmkd("show", "mine").stdout
+    everything = json.loads(mmkd("show", "mine", "--json").stdout)["rejected"]
+    assert len(everything) == 13
+    for said in (made, shown):
+        lines = said[said.index("13 rejected rows:") :].splitlines()[1:12]
+        assert lines[0].strip() == (
+            "train/images row 3 (from 0), '04': it is no picture in a format that is read "
+            "(JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000)"
+        )
+        assert [line.split("'")[1] for line in lines[:10]] == [row["id"] for row in everything[:10]]
+        assert all("the file is empty" in line for line in lines[1:10])
+        assert lines[10].strip() == "and 3 more: `mmkd show mine --json` lists all"
+
+
 def test_large_pictures_are_refused_before_decoding(tmp_path: Path, pairs: Path) -> None:
     with pytest.raises(UserError, match=r"picture '22.jpg' .*112 x 70 pixels, more than 7,800"):
         prepare(tmp_path / "w", pairs, max_pixels=7800)

@@ -50,7 +50,7 @@ def test_rows_by_number_are_of_one_split(tmp_path: Path) -> None:
     np.testing.assert_array_equal(said.numpy(), VALUES[[4, 0, 4]].astype(np.float32))
     with pytest.raises(UserError, match=r"its rows are those of the split 'train': name ids .* for 'val' too"):
         ask(teacher, rows(0, split="val"))
-    with pytest.raises(UserError, match=r"has 5 rows, the table more \(row 5\)"):
+    with pytest.raises(UserError, match=r"has 5 rows, the table more \(row 5, from 0\)"):
         ask(teacher, rows(0, 5))
 
 
