@@ -20,7 +20,7 @@ def prepare_data(
     decode: Annotated[str | None, typer.Option(help="exact, or draft: JPEG's own scaling, faster, 1/255 off.")] = None,
     max_pixels: Annotated[int | None, typer.Option(help="Refuse larger pictures before decoding.")] = None,
     skip_bad: Annotated[
-        bool | None, typer.Option("--skip-bad", help="Reject pictures that can't be read, and go on.")
+        bool | None, typer.Option("--skip-bad", help="Reject unusable pictures and empty captions, and go on.")
     ] = None,
 ) -> dict[str, Any]:
     """Pictures, texts and labels from their official files to Arrow tables.

@@ -83,7 +83,8 @@ def committed(artifact: Path, part: Range) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class RangeWriter:
-    """Writes ranges of tables. skip_bad: reject pictures that can't be used; otherwise the first one is refused.
+    """Writes ranges of tables. skip_bad: reject pictures that can't be used and empty captions; otherwise the first
+    one is refused.
 
     expected: file -> XXH3-128 that a file made again must have. watch: called for each row; may end the process.
     """
@@ -106,7 +107,7 @@ class RangeWriter:
                 rows: list[dict[str, Any]] = []
                 for number, row in enumerate(table.read(part.first, part.last), part.first):
                     watch()
-                    rows.append(self._stored(row, number, part, rejected) if "image" in schema.names else row)
+                    rows.append(self._stored(row, number, part, rejected))
                     if len(rows) == ROWS_PER_RECORD_BATCH:
                         stream.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
                         rows = []
@@ -125,19 +126,29 @@ class RangeWriter:
         })  # fmt: skip
 
     def _stored(self, row: dict[str, Any], number: int, part: Range, rejected: list[dict[str, Any]]) -> dict[str, Any]:
+        """The row as it is written. A picture that can't be used is null; an empty caption stays, rejected like it."""
+        if part.table == "texts" and row["image_row"] >= 0 and not row["text"].strip():
+            self._reject(f"caption {row['text_id']!r}", row["text_id"], "the caption is empty", number, part, rejected)
+        if "image" not in row:
+            return row
         try:
             picture = self.store(picture_bytes(row["image"]))
         except PictureError as error:
-            if not self.skip_bad:
-                raise UserError(
-                    f"picture {row['source']!r} ({part.split}/images row {number}, from 0) can't be used: {error}: "
-                    "repair it, or say --skip-bad to reject such pictures and go on"
-                ) from None
-            rejected.append({"split": part.split, "table": part.table, "row": number, "id": row["image_id"],
-                             "reason": str(error)})  # fmt: skip
+            self._reject(f"picture {row['source']!r}", row["image_id"], str(error), number, part, rejected)
             return {**row, "image": None, "width": 0, "height": 0}
         return {**row, "image": {"bytes": picture.data, "path": None},
                 "width": picture.width, "height": picture.height}  # fmt: skip
+
+    def _reject(
+        self, what: str, row_id: str, reason: str, number: int, part: Range, rejected: list[dict[str, Any]]
+    ) -> None:
+        """Note a row that holds nothing; without skip_bad a UserError."""
+        if not self.skip_bad:
+            raise UserError(
+                f"{what} ({part.split}/{part.table} row {number}, from 0) can't be used: {reason}: mend it, or say "
+                "--skip-bad to reject such rows and go on"
+            )
+        rejected.append({"split": part.split, "table": part.table, "row": number, "id": row_id, "reason": reason})
 
 
 def picture_bytes(picture: bytes | str | None) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import tarfile
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,44 @@ def test_bad_pictures_are_refused_by_name_or_rejected(tmp_path: Path, pairs: Pat
     assert "damaged" in rejected[0]["reason"] and "no picture" in rejected[1]["reason"]
     assert done["rows"]["train"]["images"] == 18 and done["rows"]["val"]["images"] == 5
     assert sum(1 for row in data.table("texts", "train") if row["image_row"] == 3) == 1
+
+
+def empty_captions(folder: Path, kind: str) -> Path:
+    """Three pictures of which the second has a caption of spaces, in a table, tar shards or datasets."""
+    captions, pictures = ["a dog", " \n", "a cat"], [jpeg(n) for n in range(3)]
+    if kind == "table":
+        for n, data in enumerate(pictures):
+            (folder / f"{n}.jpg").write_bytes(data)
+        rows = [{"path": f"{n}.jpg", "caption": text} for n, text in enumerate(captions)]
+        (folder / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        return folder / "p.jsonl"
+    if kind == "shards":
+        with tarfile.open(folder / "0.tar", "w") as archive:
+            for n, (text, data) in enumerate(zip(captions, pictures, strict=True)):
+                for name, member in ((f"{n}.jpg", data), (f"{n}.txt", text.encode())):
+                    info = tarfile.TarInfo(name)
+                    info.size = len(member)
+                    archive.addfile(info, BytesIO(member))
+        return folder / "0.tar"
+    columns = {"image": [{"bytes": data, "path": None} for data in pictures], "caption": captions}
+    features = datasets.Features({"image": datasets.Image(), "caption": datasets.Value("string")})
+    datasets.Dataset.from_dict(columns, features=features).save_to_disk(folder / "d")
+    return folder / "d"
+
+
+@pytest.mark.parametrize(("kind", "text_id"), [("table", "2"), ("shards", "0/1"), ("datasets", "1")])
+def test_empty_captions_are_refused_by_name_or_rejected_in_place(tmp_path: Path, kind: str, text_id: str) -> None:
+    annotations = empty_captions(tmp_path, kind)
+    with pytest.raises(UserError, match=rf"caption '{text_id}' \(train/texts row 1, from 0\) .*empty.*--skip-bad"):
+        prepare(tmp_path / "w", annotations)
+    done = prepare(tmp_path / "w", annotations, skip_bad=True)
+    assert done["rejected"] == 1 and done["rows"] == {"train": {"images": 3, "texts": 3}}
+    data = open_data(tmp_path / "w", "mine")
+    assert data.artifact.manifest["rejected"] == [  # type: ignore[index]
+        {"split": "train", "table": "texts", "row": 1, "id": text_id, "reason": "the caption is empty"}
+    ]
+    assert data.rejected("train", "texts").tolist() == [1] and not len(data.rejected("train", "images"))
+    assert [text.strip() for text in data.table("texts", "train")["text"]] == ["a dog", "", "a cat"]
 
 
 def test_missing_files_are_counted_and_named_before_any_work(tmp_path: Path, pairs: Path) -> None:
