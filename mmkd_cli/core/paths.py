@@ -109,5 +109,16 @@ def sweep_temporary(folder: Path) -> None:
     """Remove what killed writers of this host left behind in `folder` (a live writer's pid keeps its file)."""
     for path in folder.glob(f".*.{os.uname().nodename}.*.tmp"):
         pid = path.name.rsplit(".", 2)[-2]
-        if pid.isdigit() and int(pid) != os.getpid() and not Path(f"/proc/{pid}").exists():
+        if pid.isdigit() and not _lives(int(pid)):
             path.unlink(missing_ok=True)
+
+
+def _lives(pid: int) -> bool:
+    """Whether this host has a process of this number."""
+    try:
+        os.kill(pid, 0)  # signal 0 is not sent, only checked
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # another user's; a number that is no process's
+        return True
+    return True

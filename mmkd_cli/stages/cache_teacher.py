@@ -155,6 +155,9 @@ class Job:
             f"would cache {rows:,} rows of {', '.join(self.index.signals)}: {found['bytes']:,} bytes in {shards} "
             f"shards, about {found['seconds']:,.0f} s with one process on {self.device}"
         )
+        if not_cached := getattr(self.teacher, "not_cacheable", None):
+            console.say(not_cached)
+            document["not_cacheable"] = not_cached
         return {**document, "rows": rows, "shards": shards, **found, "parameters": self.teacher.parameters_count(),
                 "device": self.device, "signals": self.index.to_json()["signals"], "splits": self.index.rows,
                 "rejected": len(self.index.rejected)}  # fmt: skip
@@ -276,4 +279,4 @@ class Job:
 
 def cores() -> int:
     """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

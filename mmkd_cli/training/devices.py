@@ -48,6 +48,11 @@ def compute_precision(asked: str, device: torch.device) -> str:
     return "bfloat16" if device.type == "cuda" else "float32"
 
 
+def widest_float(device: torch.device) -> torch.dtype:
+    """What long sums are kept in: float64, and float32 on MPS, which has no wider one."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 @contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
     """On a CPU, only kernels that give the same bits each time (where torch has them)."""

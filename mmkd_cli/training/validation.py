@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmkd_cli.core.contracts import Feed, Trainable
 from mmkd_cli.training import distribution
 from mmkd_cli.training.config import TrainConfig
+from mmkd_cli.training.devices import widest_float
 from mmkd_cli.training.loader import cut, rows_in, shares, to_device
 from mmkd_cli.training.randomness import seed_all
 from mmkd_cli.training.sampler import GlobalBatch, Part
@@ -65,6 +66,7 @@ class Validation:
 
     def _feed(self, feed: Feed) -> tuple[dict[str, float], list[str]]:
         """Means of a feed, and which of them are losses."""
+        wide = widest_float(self._device)
         order = InOrder(feed, self._config.batch_size)
         steps = range(distribution.rank(), order.steps_per_epoch, distribution.processes())
         sums: dict[str, Tensor] = {}
@@ -83,23 +85,26 @@ class Validation:
                 gathered.append(out.gathered)
                 losses.update(dict.fromkeys(out.row_losses))
                 for name, value in {**out.row_losses, **out.report}.items():
-                    values[name] = values.get(name, 0.0) + value.double().sum()
+                    values[name] = values.get(name, 0.0) + value.to(wide).sum()
             if gathered[0]:
                 joined = {name: torch.cat([piece[name] for piece in gathered]) for name in gathered[0]}
                 seed_all(self._config.seed, "validation", share.whole.step)
                 joint = self._trainable.joint_losses(joined)
                 losses.update(dict.fromkeys(joint))
-                values.update({name: value.double() * size for name, value in joint.items()})
+                values.update({name: value.to(wide) * size for name, value in joint.items()})
             for name, value in values.items():
                 pair = torch.stack([value, value.new_tensor(float(counts.get(name, size)))])
                 sums[name] = sums.get(name, 0.0) + pair
-        return _means(sums, list(losses), self._device)
+        return _means(sums, list(losses), torch.zeros(2, dtype=wide, device=self._device))
 
 
-def _means(sums: dict[str, Tensor], losses: list[str], device: torch.device) -> tuple[dict[str, float], list[str]]:
-    """Sum over count of each name, over processes; a process without a batch learns the names from the others."""
+def _means(sums: dict[str, Tensor], losses: list[str], nothing: Tensor) -> tuple[dict[str, float], list[str]]:
+    """Sum over count of each name, over processes; a process without a batch learns the names from the others.
+
+    sums: name -> [2]; nothing: zeros like these.
+    """
     if distribution.processes() > 1:
         names, losses = distribution.from_main((list(sums), losses))
-        table = torch.stack([sums.get(n, torch.zeros(2, dtype=torch.float64, device=device)) for n in names])
+        table = torch.stack([sums.get(n, nothing) for n in names])
         sums = dict(zip(names, distribution.sum_of(table), strict=True))
     return {name: float(pair[0] / pair[1]) for name, pair in sums.items()}, losses

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from mmkd_cli.core.errors import Refused, UserError
 from mmkd_cli.data.pictures import decode
 from mmkd_cli.data.prepared import open_data
 from mmkd_cli.data.views import ViewSpec, view
+from mmkd_cli.stages.cache_teacher import cores
 from tests.stages.cache_worker import REJECTED, ROWS, TinyConfig, TinyTeacher, cache, make_data
 
 
@@ -307,3 +309,9 @@ def test_a_disk_without_room_is_seen_before_the_work(root: Path, monkeypatch: py
     with pytest.raises(UserError, match=r"has 10 bytes free, the 20 shards to be written need .*: free .* bytes more"):
         cache(root)
     assert not list((root / "caches").rglob("*.safetensors"))
+
+
+def test_cores_are_counted_where_a_system_has_no_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cores() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert cores() == os.cpu_count()
