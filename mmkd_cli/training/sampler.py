@@ -3,7 +3,8 @@
 `round_robin` takes each batch from one data set, in turn (weights: batches a turn); a data set that has given all its
 rows waits for the next epoch. `concat` shuffles all rows together (weights: how often an epoch sees a row). Feeds of
 several streams give a batch each at every step.
-Nothing but arrays is held: one permutation of each data set's rows, and one of an epoch's order.
+Nothing but arrays is held: an epoch's permutations of each data set's rows (one, or with a weight of w about w), and
+one of its order.
 """
 
 from __future__ import annotations
@@ -120,36 +121,39 @@ class Sampler:
         if self._turns is not None:
             feed, number = (int(v) for v in self._turns[at])
             first, last = number * self._batch_size, min((number + 1) * self._batch_size, self._rows[feed])
-            parts = [Part(self._places[feed], self._permuted(feed, epoch)[first:last], 0)]
+            parts = [Part(self._places[feed], self._permuted(feed, epoch, range(epoch, epoch + 1))[first:last], 0)]
             return GlobalBatch(epoch, step, last - first, tuple(parts), self._stream)
         order = self._order(epoch)
         places = np.sort(order[at * self._batch_size : (at + 1) * self._batch_size])
         cuts = np.searchsorted(places, self._starts)
         parts = []
         for feed in range(len(self._rows)):
-            drawn = places[cuts[feed] : cuts[feed + 1]] - self._starts[feed] + epoch * self._quota[feed]
+            drawn = places[cuts[feed] : cuts[feed + 1]] - self._starts[feed]
             if len(drawn):
-                parts.append(Part(self._places[feed], self._drawn(feed, drawn), int(cuts[feed])))
+                parts.append(Part(self._places[feed], self._drawn(feed, epoch, drawn), int(cuts[feed])))
         return GlobalBatch(epoch, step, len(places), tuple(parts), self._stream)
 
-    def _drawn(self, feed: int, draws: np.ndarray) -> np.ndarray:
-        """Rows of the feed's endless stream of permutations, at these places of it (ascending)."""
-        passes, within = np.divmod(draws, self._rows[feed])
-        out = np.empty(len(draws), dtype=np.int64)
+    def _drawn(self, feed: int, epoch: int, places: np.ndarray) -> np.ndarray:
+        """Rows of the feed's endless stream of permutations, at these places (ascending) of an epoch's part of it."""
+        rows, first = self._rows[feed], epoch * self._quota[feed]
+        passes, within = np.divmod(places + first, rows)
+        of_epoch = range(first // rows, (first + self._quota[feed] - 1) // rows + 1)
+        out = np.empty(len(places), dtype=np.int64)
         for one in np.unique(passes):
-            out[passes == one] = self._permuted(feed, int(one))[within[passes == one]]
+            out[passes == one] = self._permuted(feed, int(one), of_epoch)[within[passes == one]]
         return out
 
-    def _permuted(self, feed: int, number: int) -> np.ndarray:
-        return self._hold(feed, number, self._rows[feed], "rows")
+    def _permuted(self, feed: int, number: int, of_epoch: range) -> np.ndarray:
+        return self._hold(feed, number, of_epoch, self._rows[feed], "rows")
 
     def _order(self, epoch: int) -> np.ndarray:
-        return self._hold(-1, epoch, int(self._starts[-1]), "order")
+        return self._hold(-1, epoch, range(epoch, epoch + 1), int(self._starts[-1]), "order")
 
-    def _hold(self, feed: int, number: int, size: int, what: str) -> np.ndarray:
-        """A permutation, computed once; of each feed the last two are held."""
-        if (feed, number) not in self._held:
-            for old in [k for k in self._held if k[0] == feed and k[1] != number - 1]:
+    def _hold(self, feed: int, number: int, of_epoch: range, size: int, what: str) -> np.ndarray:
+        """A permutation, computed once in an epoch: those of other epochs are let go."""
+        found = self._held.get((feed, number))
+        if found is None:
+            for old in [k for k in self._held if k[0] == feed and k[1] not in of_epoch]:
                 del self._held[old]
-            self._held[feed, number] = permutation(size, self._seed, what + self._stream, feed, number)
-        return self._held[feed, number]
+            found = self._held[feed, number] = permutation(size, self._seed, what + self._stream, feed, number)
+        return found

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mmkd_cli.core.errors import UserError
+from mmkd_cli.training import sampler as module
 from mmkd_cli.training.sampler import Sampler, slice_of
 from tests.training.linear_student import ArrayFeed
 
@@ -64,6 +65,26 @@ def test_a_weight_says_how_often_an_epoch_sees_a_row_of_concatenated_data() -> N
     assert sorted(first[0]) == sorted([*range(20), *range(20)])
     assert len(first[1]) == 10
     assert sorted(first[1] + second[1]) == list(range(20))
+
+
+@pytest.mark.parametrize("mix", ["concat", "round_robin"])
+def test_an_epoch_permutes_each_pass_once(mix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a weight makes an epoch several passes, which each batch draws from; and few are held."""
+    made: list[tuple[int, int]] = []
+    permutation = module.permutation
+
+    def counted(size: int, seed: int, what: str, feed: int, number: int) -> np.ndarray:
+        made.append((feed, number))
+        return permutation(size, seed, what, feed, number)
+
+    monkeypatch.setattr(module, "permutation", counted)
+    sampler = Sampler([ArrayFeed("a", 20, 3.6), ArrayFeed("b", 30, 0.4)], 10, 0, mix, drop_last=False)
+    for epoch in range(3):
+        rows_of_epoch(sampler, epoch)
+        assert len(sampler._held) <= 5 + 1 + 1  # 3.6 passes touch at most 5; part of one; the order
+    whole = max(made.count(one) for one in set(made))
+    assert whole <= 2, "a pass that two epochs share may be permuted in each"
+    assert len(made) <= 3 * (5 + 2 + 1)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 5])
