@@ -7,7 +7,10 @@ these needs another switch there. Losses are already divided by the global count
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import torch
@@ -101,3 +104,22 @@ def wait() -> None:
     """Until every process is here."""
     if processes() > 1:
         dist.barrier()
+
+
+@contextmanager
+def main_works() -> Iterator[bool]:
+    """A block in which only the main process works (it is told True), for as long as it takes; the others wait.
+
+    An ordinary barrier gives up after the process group's timeout, half an hour by default.
+    """
+    if processes() == 1:
+        yield True
+        return
+    waiting = _patient_group(dist.group.WORLD)  # made before the work begins: that takes all processes, too
+    yield rank() == 0
+    dist.barrier(group=waiting)
+
+
+@cache
+def _patient_group(world: Any) -> Any:
+    return dist.new_group(backend="gloo", timeout=timedelta(days=30))

@@ -155,7 +155,7 @@ class _Run:
                         f"stopped after step {done} of {self.total}, checkpoint written: "
                         "run the same command again to go on"
                     )
-        return Trained(self.total, rows, time.monotonic() - started, self.skipped, self.metrics.last)
+        return Trained(self.total, rows, time.monotonic() - started, self.skipped, self.metrics.last_step())
 
     def _resume(self) -> int:
         """Load the newest checkpoint; steps done before."""
@@ -227,17 +227,16 @@ class _Run:
         """Run the bench at an epoch's end, unless an earlier start of this run already did."""
         if self.evaluate is None or (done % self.sampler.steps_per_epoch and done != self.total):
             return
-        if self.main:
+        with distribution.main_works() as main:
             path = self.folder / "evaluations.jsonl"
-            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-            if not any(json.loads(line)["step"] == done for line in lines):
+            lines = path.read_text(encoding="utf-8").splitlines() if main and path.exists() else []
+            if main and not any(json.loads(line)["step"] == done for line in lines):
                 with evaluating(self.model):
                     scores = dict(self.evaluate(-(-done // self.sampler.steps_per_epoch)))
                 line: dict[str, Any] = {"step": done, **scores}
                 with open(path, "a", encoding="utf-8") as file:
                     file.write(json.dumps(line, allow_nan=False) + "\n")
                 console.say(f"step {done}: " + ", ".join(f"{k} {v:.4g}" for k, v in scores.items()))
-        distribution.wait()
 
     def _note(self) -> str:
         return " ".join(f"{name} {value:.4g}" for name, value in list(self.metrics.last.items())[:4])

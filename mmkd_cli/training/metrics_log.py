@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,6 +77,14 @@ class MetricsLog:
         """Write a line that is no training step, such as a validation's."""
         self.flush()
         self._write([line])
+
+    def last_step(self) -> dict[str, float]:
+        """The numbers of the last step that was not left out: of this call, else of an earlier one, from the file."""
+        if self.last or not self._path.exists():
+            return self.last
+        with open(self._path, encoding="utf-8") as file:
+            text = next(iter(deque((line for line in file if '"loss": ' in line), maxlen=1)), "{}")
+        return {k: v for k, v in json.loads(text).items() if v is not None and k not in ("step", "epoch", "lr")}
 
     def bytes(self) -> int:
         """Length of the file."""

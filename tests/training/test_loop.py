@@ -81,6 +81,14 @@ def test_a_finished_run_trains_no_further(tmp_path: Path) -> None:
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.parametrize("keys", [{}, {"on_nan": "skip"}])
+def test_a_run_killed_after_its_last_step_still_knows_that_steps_numbers(tmp_path: Path, keys: dict[str, Any]) -> None:
+    feeds = (ArrayFeed("sick", 64, nan_row=13 if keys else -1),)
+    done = train(student(feeds=feeds), config(**keys), tmp_path, device=CPU)
+    again = train(student(feeds=feeds), config(**keys), tmp_path, device=CPU)
+    assert done.last == again.last and {"loss", "image_loss", "contrastive_loss", "cosine"} <= again.last.keys()
+
+
 def test_ways_of_working_change_no_number(tmp_path: Path) -> None:
     train(student(), config(), tmp_path / "a", device=CPU)
     other = config(log_every=1, checkpoint_every=1000, checkpoints_kept=1)
@@ -188,6 +196,31 @@ def test_validation_is_the_mean_over_all_rows(tmp_path: Path) -> None:
     assert said["val/loss"] == pytest.approx(sum(float(v.mean()) for v in out.row_losses.values()), rel=1e-6)
     train(student(), config(max_steps=7, validate_every=2), tmp_path / "b", device=CPU)
     assert [line["step"] for line in lines(tmp_path / "b") if "val/loss" in line] == [2, 4, 6]
+
+
+def test_validation_where_there_is_no_float64(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On MPS a float64 tensor is an error: none is made on the device, and the means are the same."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from mmkd_cli.training import validation
+    from mmkd_cli.training.devices import widest_float
+
+    class NoFloat64(TorchDispatchMode):
+        def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = op(*args, **(kwargs or {}))
+            assert getattr(out, "dtype", None) != torch.float64, op
+            return out
+
+    run = validation.Validation(student(), config(), CPU, "float32", workers=0)
+    expected = run()
+    monkeypatch.setattr(validation, "widest_float", lambda device: widest_float(torch.device("mps")))
+    loaded = [*validation.shares(validation.InOrder(run._trainable.validation[0], 16), run._trainable.validation,
+                                 range(2), workers=0)]  # fmt: skip
+    monkeypatch.setattr(validation, "shares", lambda *args, **keys: loaded)  # the test's rows are made of float64
+    with NoFloat64():
+        found = run()
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert widest_float(CPU) == torch.float64
 
 
 def test_the_bench_runs_after_each_epoch_and_only_once(tmp_path: Path) -> None:

@@ -45,3 +45,15 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         assert any("val/contrastive_loss" in line for line in one)
         for first, second in zip(one, two, strict=True):
             assert second == pytest.approx(first, rel=1e-5, abs=1e-6)
+
+
+def test_a_bench_may_take_longer_than_the_processes_wait_for_each_other(tmp_path: Path) -> None:
+    """The bench runs on the main process alone, 13 seconds; a barrier gives up after ten."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*launch, "-m", "tests.training.run_slow_bench", str(tmp_path)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = [json.loads(line) for line in (tmp_path / "evaluations.jsonl").read_text().splitlines()]
+    assert said == [{"step": 4, "recall": 1.0}]
