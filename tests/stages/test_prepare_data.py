@@ -256,7 +256,10 @@ def test_too_small_a_disk_is_told_before_the_work(tmp_path: Path, pairs: Path, m
 def test_mistakes_on_the_command_line_are_one_line(mmkd: Run, tmp_path: Path, pairs: Path) -> None:
     pairs.write_text(pairs.read_text().replace("path,caption", "path,captoin"))
     for args, said in (
-        (["--source", "image-text", "--annotations", pairs], "column 'caption' is missing (did you mean 'captoin'?)"),
+        (
+            ["--source", "image-text", "--annotations", pairs],
+            "has no column 'caption', its columns are 'path', 'captoin', 'split'",
+        ),
         (["--source", "image-txt", "--annotations", pairs], "did you mean 'image-text'?"),
         (["--source", "flickr8k", "--images", tmp_path], "key 'source.annotations' is needed"),
         (["--source", "scenes", "--set", "source.trian=3"], "did you mean"),

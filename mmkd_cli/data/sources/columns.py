@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmkd_cli.core.errors import UserError, nearest
+from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.sources import fields
 
 if TYPE_CHECKING:
@@ -19,18 +19,25 @@ SUFFIXES = (".csv", ".tsv", ".jsonl")
 _ROWS_AT_ONCE = 10_000
 
 
-def read_columns(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> pa.Table:
+def read_columns(path: Path, needed: Mapping[str, str], optional: Sequence[str] = ()) -> pa.Table:
     """The named columns as strings, in the file's row order. An optional column that is not there is left out.
 
-    UserError names the file, the row (1 is the first one after a header) and the column.
+    needed: column -> the source's key that names it. UserError names the file, the row (1 is the first one after a
+    header) or line, and the column.
     """
     rows = _json_rows if path.suffix == ".jsonl" else _delimited_rows
     try:
-        return _collect(rows(path, needed, optional))
+        found = _collect(rows(path, needed, optional))
     except UnicodeDecodeError as error:
-        raise UserError(f"file {path} is not UTF-8: {error}") from None
-    except (csv.Error, json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"file {path} can't be read as {path.suffix[1:]}: {error}") from None
+        raise not_utf8(path, error) from None
+    if not found.num_rows:
+        raise UserError(f"file {path} has no rows below its header")
+    return found
+
+
+def not_utf8(path: Path, error: UnicodeDecodeError) -> UserError:
+    """What to say of a text file in another encoding."""
+    return UserError(f"file {path} is not UTF-8 ({error.reason}, 0x{error.object[error.start]:02x}): save it as UTF-8")
 
 
 def _collect(rows: Iterator[dict[str, str]]) -> pa.Table:
@@ -55,37 +62,59 @@ def _collect(rows: Iterator[dict[str, str]]) -> pa.Table:
     return pa.Table.from_batches(batches)
 
 
-def _delimited_rows(path: Path, needed: Sequence[str], optional: Sequence[str]) -> Iterator[dict[str, str]]:
+def _delimited_rows(path: Path, needed: Mapping[str, str], optional: Sequence[str]) -> Iterator[dict[str, str]]:
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
-        header = next(reader, [])
-        place = {name: header.index(name) for name in _present(header, needed, optional, f"file {path}, header")}
-        for number, row in enumerate((row for row in reader if row), 1):
-            if len(row) != len(header):
-                raise UserError(
-                    f"file {path}, row {number}: {len(row)} fields, the header has {len(header)}: "
-                    'put a field that holds the separator into "quotes"'
-                )
-            yield {name: row[where] for name, where in place.items()}
+        try:
+            header = next(reader, None)
+            if header is None:
+                raise UserError(f"file {path} is empty: its first line must name the columns {', '.join(needed)}")
+            _refuse_other_separator(path, header, needed)
+            place = {name: header.index(name) for name in _present(f"file {path}", header, needed, optional)}
+            for number, row in enumerate((row for row in reader if row), 1):
+                if len(row) != len(header):
+                    raise UserError(
+                        f"file {path}, row {number} (line {reader.line_num}): {len(row)} fields, the header has "
+                        f'{len(header)}: put a field that holds the separator into "quotes"'
+                    )
+                yield {name: row[where] for name, where in place.items()}
+        except csv.Error as error:
+            raise UserError(
+                f"file {path}, line {reader.line_num}, can't be read as {path.suffix[1:]} ({error}): look at its quotes"
+            ) from None
 
 
-def _json_rows(path: Path, needed: Sequence[str], optional: Sequence[str]) -> Iterator[dict[str, str]]:
+def _json_rows(path: Path, needed: Mapping[str, str], optional: Sequence[str]) -> Iterator[dict[str, str]]:
     names: list[str] = []
     with open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate((line for line in file if line.strip()), 1):
-            where = f"file {path}, row {number}"
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            where = f"file {path}, line {number}"
             try:
-                value: Any = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
-                raise UserError(f"{where} is not JSON: {error}") from None
+                value: Any = json.loads(line.rstrip())
+            except json.JSONDecodeError as error:
+                raise UserError(f"{where} is not JSON ({error.msg} at character {error.colno}): mend it") from None
+            except RecursionError:
+                raise UserError(f"{where} is not JSON that is read: it is nested too deeply") from None
             row = fields.typed(value, dict, where)
-            names = names or _present(list(map(str, row)), needed, optional, where)
+            names = names or _present(where, list(map(str, row)), needed, optional)
             yield {name: fields.field(row, name, str, where) for name in names}
+    if not names:
+        raise UserError(f"file {path} is empty: each line must hold an object with {', '.join(needed)}")
 
 
-def _present(header: Sequence[str], needed: Sequence[str], optional: Sequence[str], where: str) -> list[str]:
-    """The columns to read; a needed one that is not there is an error with the nearest name."""
-    for name in needed:
+def _refuse_other_separator(path: Path, header: Sequence[str], needed: Mapping[str, str]) -> None:
+    """A header of one field that another separator would cut is the mistake of the file's name."""
+    ways = {"\t": ("tabs", "name it .tsv"), ",": ("commas", "name it .csv"), ";": ("semicolons", "save it with commas")}
+    for separator, (what, advice) in ways.items():
+        if len(header) == 1 and header[0] not in needed and separator in header[0]:
+            raise UserError(f"file {path} looks separated by {what}, which {path.suffix} is not: {advice}")
+
+
+def _present(where: str, header: Sequence[str], needed: Mapping[str, str], optional: Sequence[str]) -> list[str]:
+    """The columns to read; UserError says which the file has where one that is needed is not there."""
+    for name, key in needed.items():
         if name not in header:
-            raise UserError(f"{where}: column {name!r} is missing{nearest(name, header)}")
+            raise fields.no_column(where, name, header, key)
     return [*needed, *(name for name in optional if name in header)]

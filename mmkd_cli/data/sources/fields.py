@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mmkd_cli.core import paths
-from mmkd_cli.core.errors import UserError, nearest
+from mmkd_cli.core.errors import UserError
 
 T = TypeVar("T")
 
 MOST_JSON_BYTES = 4 << 30
+
+_MOST_NAMED = 20
+_SHOWN = 40
 
 _NAMES = {str: "a text", int: "a whole number", list: "a list", dict: "an object"}
 
@@ -26,16 +31,34 @@ def read_document(path: Path) -> dict[str, Any]:
 def typed(value: Any, kind: type[T], where: str) -> T:
     """`value` if it is of this kind, else UserError naming where it stands."""
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        shown = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:37]}..."
-        raise UserError(f"{where}: {_NAMES[kind]} is needed, not {shown}")
+        raise UserError(f"{where}: {_NAMES[kind]} is needed, not {_shown(value)}")
     return value
 
 
 def field(row: dict[str, Any], name: str, kind: type[T], where: str) -> T:
-    """A field of an object, of this kind; a missing one is an error with the nearest name."""
+    """A field of an object, of this kind; a missing one is an error that lists those that are there."""
     if name not in row:
-        raise UserError(f"{where}: field {name!r} is missing{nearest(name, map(str, row))}")
+        raise UserError(f"{where}: field {name!r} is missing, it has {listed(row)}")
     return typed(row[name], kind, f"{where}, field {name!r}")
+
+
+def listed(names: Collection[Any]) -> str:
+    """Names that a file has, for a message."""
+    more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
+    return (", ".join(map(_shown, islice(names, _MOST_NAMED))) or "none") + more
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def no_column(where: str, name: str, there: Collection[str], key: str) -> UserError:
+    """What to say where a table has no column of this name. key: the source's key that names the column."""
+    return UserError(
+        f"{where} has no column {name!r}, its columns are {listed(there)}: rename one to {name!r}, or say which by "
+        f"--set source.{key}=NAME"
+    )
 
 
 def inner_path(name: str, where: str) -> str:

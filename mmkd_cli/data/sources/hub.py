@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmkd_cli.core.errors import UserError, nearest
+from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.fingerprints import sha256_file, sha256_json
+from mmkd_cli.data.sources.fields import no_column
 
 if TYPE_CHECKING:
     import datasets
@@ -40,10 +41,10 @@ def open_datasets(name: str) -> dict[str, datasets.Dataset]:
     return dict(found) if isinstance(found, dict) else {str(found.split or "train"): found}
 
 
-def column(dataset: datasets.Dataset, name: str, where: str) -> str:
-    """`name` if it is a column, else UserError with the nearest one."""
+def column(dataset: datasets.Dataset, name: str, where: str, key: str) -> str:
+    """`name` if it is a column, else UserError. key: the source's key that names it."""
     if name not in dataset.column_names:
-        raise UserError(f"{where}: column {name!r} is missing{nearest(name, dataset.column_names)}")
+        raise no_column(where, name, dataset.column_names, key)
     return name
 
 

@@ -34,8 +34,8 @@ class PairDatasets:
         import datasets
 
         where = f"--annotations {self.config.annotations!r}, split {split!r}"
-        image = hub.column(part, self.config.image_column, where)
-        caption = hub.column(part, self.config.caption_column, where)
+        image = hub.column(part, self.config.image_column, where, "image_column")
+        caption = hub.column(part, self.config.caption_column, where, "caption_column")
         if not isinstance(part.features[image], datasets.Image):
             raise UserError(f"{where}: column {image!r} holds {part.features[image]}, a datasets.Image is needed")
         kind = part.features[caption]

@@ -29,9 +29,7 @@ class PairTable:
         images = [folder_of(config.images, "--images").absolute()] if config.images else []
         self._folders = [*images, file.absolute().parent]
         path, caption, split = config.path_column, config.caption_column, config.split_column
-        rows = read_columns(file, (path, caption), (split,))
-        if not rows.num_rows:
-            raise UserError(f"file {file} has no rows")
+        rows = read_columns(file, {path: "path_column", caption: "caption_column"}, (split,))
         self._pictures: list[PictureFiles] = []
         self._texts: list[SourceTable] = []
         for name, part in _by_split(rows, split, file):

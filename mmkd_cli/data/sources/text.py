@@ -11,7 +11,7 @@ from mmkd_cli.core.contracts import SourceTable
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.fingerprints import sha256_file
 from mmkd_cli.data.sources import hub
-from mmkd_cli.data.sources.columns import SUFFIXES, read_columns
+from mmkd_cli.data.sources.columns import SUFFIXES, not_utf8, read_columns
 from mmkd_cli.data.sources.fields import split_name
 from mmkd_cli.data.tables import text_features
 
@@ -52,7 +52,8 @@ class Text:
 
     def _of_file(self, split: str, file: Path) -> SourceTable:
         where = f"file {file}"
-        texts = _lines(file) if file.suffix == ".txt" else read_columns(file, (self.config.text_column,)).column(0)
+        needed = {self.config.text_column: "text_column"}
+        texts = _lines(file) if file.suffix == ".txt" else read_columns(file, needed).column(0)
         texts = texts[: self.config.limit] if self.config.limit else texts
 
         def read(first: int, last: int) -> Iterator[dict[str, Any]]:
@@ -64,7 +65,7 @@ class Text:
 
     def _of_dataset(self, split: str, part: datasets.Dataset) -> SourceTable:
         where = f"--annotations {self.config.annotations!r}, split {split!r}"
-        name = hub.column(part, self.config.text_column, where)
+        name = hub.column(part, self.config.text_column, where, "text_column")
         if getattr(part.features[name], "dtype", None) not in ("string", "large_string"):
             raise UserError(f"{where}: column {name!r} holds {part.features[name]}, a text is needed")
         rows = min(self.config.limit or len(part), len(part))
@@ -127,5 +128,5 @@ def _lines(file: Path) -> pa.ChunkedArray:
                     chunks.append(pa.array(waiting, pa.string()))
                     waiting = []
     except UnicodeDecodeError as error:
-        raise UserError(f"file {file} is not UTF-8: {error}") from None
+        raise not_utf8(file, error) from None
     return pa.chunked_array([*chunks, pa.array(waiting, pa.string())], pa.string())

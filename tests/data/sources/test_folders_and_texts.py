@@ -72,7 +72,8 @@ def test_wrong_texts_are_one_line(tmp_path: Path) -> None:
     for name, data, said in (
         ("a.txt", b"\xff\xfe", "is not UTF-8"),
         ("b.txt", b"\n\n", "holds no texts"),
-        ("c.csv", b"txt\nx\n", "column 'text' is missing .did you mean 'txt'"),
+        ("c.csv", b"text\n", "c.csv has no rows below its header"),
+        ("c.csv", b"txt\nx\n", "no column 'text', its columns are 'txt': .*--set source.text_column=NAME"),
         ("d.pdf", b"", "is none of .txt, .csv"),
     ):
         (tmp_path / name).write_bytes(data)

@@ -129,9 +129,14 @@ def test_hostile_and_damaged_shards_are_refused(tmp_path: Path, make: Callable[[
 
 
 @pytest.mark.parametrize(
-    ("data", "said"), [(b"[" * 100_000, "can't be read"), (b'{"capton": "x"}', "did you mean 'capton'"),
-                       (b'{"caption": 3}', "a text is needed"), (b"\xff", "can't be read")]
-)  # fmt: skip
+    ("data", "said"),
+    [
+        (b"[" * 100_000, "can't be read"),
+        (b'{"capton": "x"}', "field 'caption' is missing, it has 'capton'"),
+        (b'{"caption": 3}', "a text is needed"),
+        (b"\xff", "can't be read"),
+    ],
+)
 def test_captions_that_are_none_name_their_sample(tmp_path: Path, data: bytes, said: str) -> None:
     found = source("image-text", annotations=shard(tmp_path / "0.tar", [("k.jpg", jpeg(0)), ("k.json", data)]))
     with pytest.raises(UserError, match=rf"sample '0/k'.*{said}"):
