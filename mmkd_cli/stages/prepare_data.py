@@ -101,7 +101,10 @@ def _refuse_missing(source: Source, config: Config) -> None:
     text = f"{count} files are missing; the first {len(first)}: {', '.join(first)}" if count > 1 else (
         f"1 file is missing: {first[0]}")  # fmt: skip
     if not config.skip_bad:
-        raise UserError(f"{text}: put them there, or say --skip-bad to reject their rows and go on")
+        ways = ["put them there", "say --skip-bad to reject their rows and go on"]
+        if getattr(config.source, "images", "") is None and Path(first[0]).is_absolute():
+            ways.insert(1, "say which folder their paths start from by --images FOLDER")
+        raise UserError(f"{text}: {', or '.join(ways)}")
     console.warn(text)
 
 
