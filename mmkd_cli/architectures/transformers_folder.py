@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer
+from transformers.utils import logging
 
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.fingerprints import sha256_file
@@ -52,15 +55,28 @@ def folder_identity(folder: Path, memory: Path | None, *, tokenizer: bool) -> di
     return {file.name: sha256_file(file, memory) for file in files}
 
 
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars of transformers on stderr; its warnings stay."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def load_pretrained(model_class: Any, folder: Path, **options: Any) -> Any:
     """`model_class.from_pretrained` with nothing missing: transformers would fill it with random numbers.
 
     options: keyword arguments of the model's own constructor.
     """
     try:
-        model, report = model_class.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True, torch_dtype="float32", **options
-        )
+        with quiet_transformers():
+            model, report = model_class.from_pretrained(
+                folder, local_files_only=True, output_loading_info=True, torch_dtype="float32", **options
+            )
     except (OSError, ValueError, RuntimeError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{folder} does not load as {model_class.__name__}: {first}") from None

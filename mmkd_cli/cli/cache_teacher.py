@@ -15,7 +15,7 @@ def cache_teacher(
     teacher: Annotated[
         str | None,
         typer.Option(
-            help="beit2, clip, timm, ... or open_clip:ARCH:FILE, timm:ARCH:FILE, hf:FOLDER.",
+            help="beit2, clip, timm, ... or open_clip:ARCH:FILE, timm:ARCH:FILE, hf:FOLDER, diffusers:FOLDER.",
             autocompletion=names_of("teachers"),
         ),
     ] = None,
@@ -37,7 +37,8 @@ def cache_teacher(
 ) -> dict[str, Any]:
     """What a frozen teacher says of each row, stored once.
 
-    What depends on the student can't be cached. Run it again after a kill, or on several machines at once.
+    What depends on the student, such as the score of a diffusion model's UNet, can't be cached.
+    Run it again after a kill, or on several machines at once.
 
     Example: mmkd cache-teacher --teacher beit2 --data coco --verify 64
     """

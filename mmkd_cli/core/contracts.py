@@ -96,7 +96,10 @@ class SignalSpec:
 
 @runtime_checkable
 class Teacher(Protocol):
-    """A frozen model and the signals that it gives. `Teacher(config)` is cheap: no weights are read."""
+    """A frozen model and the signals that it gives. `Teacher(config)` is cheap: no weights are read.
+
+    One that is also asked for what depends on the student says so in `not_cacheable`, a sentence.
+    """
 
     Config: ClassVar[type]
 

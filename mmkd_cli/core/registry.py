@@ -41,6 +41,10 @@ TABLES: dict[str, dict[str, Entry]] = {
         "clip": Entry("mmkd_cli.teachers.clip:Clip", "CLIP (open_clip or transformers): both towers"),
         "resnet50": Entry("mmkd_cli.teachers.timm_models:ResNet50", "supervised ResNet-50: 1,000 logits (timm)"),
         "timm": Entry("mmkd_cli.teachers.timm_models:Timm", "any timm model: pooled feature or CLS"),
+        "stable-diffusion": Entry(
+            "mmkd_cli.teachers.stable_diffusion:StableDiffusionTeacher",
+            "Stable Diffusion 1.x, 2.x (diffusers): text states, latents",
+        ),
         "precomputed": Entry("mmkd_cli.teachers.precomputed:Precomputed", "somebody else's embeddings, from a file"),
     },
     "students": {

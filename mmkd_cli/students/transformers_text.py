@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, RobertaPreLayerNormConfig
-from transformers.utils import logging
 
-from mmkd_cli.architectures.transformers_folder import open_tokenizer
+from mmkd_cli.architectures.transformers_folder import open_tokenizer, quiet_transformers
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.hub import hub_folder
 from mmkd_cli.students.text_config import TextEncoderConfig
@@ -136,18 +134,6 @@ def transformers_config(config: TextEncoderConfig) -> PretrainedConfig:
         if hasattr(found, name):
             setattr(found, name, config.dropout)
     return found
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """No progress bars of transformers on stderr; its warnings stay."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def weights_folder(config: TextEncoderConfig) -> Path:

@@ -24,6 +24,7 @@ from transformers import (
 
 from tests.architectures.official_beit2 import beit2_state
 from tests.architectures.official_d2v2 import image_state, text_state
+from tests.architectures.tiny_stable_diffusion import stable_diffusion as stable_diffusion_folder
 
 Keys = dict[str, Any]
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -166,6 +167,10 @@ def transformers_clip(folder: Path, seed: int) -> Keys:
     return {"name": "clip", "weights": str(folder)}
 
 
+def stable_diffusion(folder: Path, seed: int) -> Keys:
+    return {"name": "stable-diffusion", "weights": str(stable_diffusion_folder(folder, seed))}
+
+
 def precomputed(folder: Path, seed: int) -> Keys:
     values = np.random.default_rng(seed).standard_normal((9, 6), dtype=np.float32)
     np.savez(folder / "features.npz", values=values, ids=np.array([f"id-{8 - row}" for row in range(9)]))
@@ -186,6 +191,7 @@ TINY: dict[str, Callable[[Path, int], Keys]] = {
     "data2vec text": data2vec_text,
     "clip open_clip": open_clip_folder,
     "clip transformers": transformers_clip,
+    "stable diffusion": stable_diffusion,
     "precomputed": precomputed,
 }
 """Case -> what makes it: keys of the teacher's table, whose `name` is the registered one."""
