@@ -197,7 +197,11 @@ def _warn_once(said: str) -> None:
 
 
 def locate(root: Path, name: str, kind: str | None = None) -> Path:
-    """The folder of NAME, KINDS/NAME or a path, with the kind asked for if one is."""
+    """The folder of NAME, KINDS/NAME or a path, with the kind asked for if one is; of a URL that of its local copy."""
+    from mmkd_cli.core import remote
+
+    if remote.is_url(name):
+        return remote.local_copy(root, name)
     if "/" in name or name in (".", ".."):
         folder, _, rest = name.partition("/")
         inside = root / folder / rest
@@ -218,7 +222,7 @@ def locate(root: Path, name: str, kind: str | None = None) -> Path:
 
 
 def open_artifact(root: Path, name: str, kind: str, allow_unfinished: bool = False) -> Artifact:
-    """A finished, undamaged artifact of a kind, by name or path; Refused otherwise, naming the file."""
+    """A finished, undamaged artifact of a kind, by name, path or URL; Refused otherwise, naming the file."""
     artifact = read(locate(root, name, kind))
     if artifact.kind != kind:
         raise UserError(f"{artifact.path} is a {artifact.kind}, not a {kind}")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmkd_cli.core import artifacts, paths
+from mmkd_cli.core import artifacts, paths, remote
 from mmkd_cli.core.artifacts import Artifact
 from mmkd_cli.core.errors import Refused
 from mmkd_cli.core.locks import Lock
@@ -30,11 +30,12 @@ def summary(artifact: Artifact) -> dict[str, Any]:
 
 
 def find(root: Path, needed: artifacts.Input) -> Artifact | None:
-    """The artifact of the root with an input's fingerprint, whatever its name is now."""
+    """The artifact of the root with an input's fingerprint, whatever its name is now; also a copy of a remote one."""
     folder = root / paths.FOLDERS[needed.kind]
     named = folder / needed.name
     others = sorted(path.parent for path in folder.glob("*/manifest.json") if path.parent != named)
-    for path in [named, *others]:
+    copies = sorted(path.parent for path in (root / remote.FOLDER).glob("*/*/manifest.json"))
+    for path in [named, *others, *copies]:
         artifact = artifacts.read_or_pass(path) if (path / "manifest.json").is_file() else None
         if artifact is not None and artifact.manifest and artifact.manifest["fingerprint"] == needed.fingerprint:
             return artifact

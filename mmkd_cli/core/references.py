@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -46,8 +47,12 @@ def parse_model(text: str) -> ModelReference:
     return ModelReference(library, arch, weights or None)
 
 
+_PAIR = re.compile(r"((?:\w[\w+.-]*://[^/:]*(?::\d+)?)?[^:]*)(?::(.*))?", re.DOTALL)
+"""Data and cache: a colon parts them that is no part of a URL's scheme or port."""
+
+
 class DataReference(NamedTuple):
-    """`NAME[:CACHE][@WEIGHT]`."""
+    """`NAME[:CACHE][@WEIGHT]`. Both may be URLs."""
 
     data: str
     cache: str | None
@@ -56,8 +61,8 @@ class DataReference(NamedTuple):
 
 def parse_data(text: str) -> DataReference:
     """Split a data set's name from its cache and its weight in a mix."""
-    names, at, weight = text.partition("@")
-    data, _, cache = names.partition(":")
+    names, at, weight = text.rpartition("@") if "@" in text else (text, "", "")
+    data, cache = _PAIR.findall(names)[0]
     try:
         value = float(weight) if at else 1.0
     except ValueError:

@@ -25,6 +25,10 @@ def test_model_names(text: str, parts: tuple[str, str, str | None]) -> None:
 def test_data_names() -> None:
     assert tuple(parse_data("coco:beit2@0.5")) == ("coco", "beit2", 0.5)
     assert tuple(parse_data("coco")) == ("coco", None, 1.0)
+    assert tuple(parse_data("s3://b/data/coco")) == ("s3://b/data/coco", None, 1.0)
+    assert tuple(parse_data("s3://b/coco:beit2@2")) == ("s3://b/coco", "beit2", 2.0)
+    pair = parse_data("http://host:8080/coco:gs://b/caches/beit2")
+    assert tuple(pair) == ("http://host:8080/coco", "gs://b/caches/beit2", 1.0)
     for wrong in ("", ":c", "coco@x", "coco@0"):
         with pytest.raises(UserError):
             parse_data(wrong)

@@ -195,6 +195,18 @@ def test_other_data_of_the_same_teacher(root: Path, capsys: pytest.CaptureFixtur
         evaluated(root, model="toy", data="others", cache="vit")
 
 
+def test_data_and_cache_behind_urls(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Named once by URL, found by themselves afterwards; the scores are those of the originals."""
+    data, cache = (f"file://{root.resolve()}/{place}" for place in ("data/squares", "caches/vit"))
+    distilled(tmp_path, "r", data=f"{data}:{cache}")
+    run = artifacts.open_artifact(tmp_path, "r", "run")
+    assert run.fingerprint == artifacts.open_artifact(root, "toy", "run").fingerprint
+    assert {i.role: i.name for i in run.inputs} == {"data": "squares", "cache": "vit"}
+    document = evaluated(tmp_path, model="r", bench__bootstrap=0)
+    assert "cache: vit" in capsys.readouterr().err
+    assert document["metrics"] == evaluated(root, model="toy", bench__bootstrap=0)["metrics"]
+
+
 def test_what_a_user_gets_wrong(root: Path) -> None:
     with pytest.raises(UserError, match=r"run 'toi' is not in .*did you mean 'toy'"):
         evaluated(root, model="toi")
