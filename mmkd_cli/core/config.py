@@ -145,6 +145,9 @@ def resolve(stage: type[StageConfig], layers: Sequence[Layer]) -> Resolved:
                 values.pop(slot)
         values = _merge(values, table)
         origins.update({dotted: layer.origin for dotted, _ in flatten(table)})
+    for slot, kind in stage.slots.items():
+        if slot not in stage.chosen and isinstance(values.get(slot), dict) and "name" not in values[slot]:
+            raise _no_name(slot, kind)
     for slot, name in stage.chosen.items():
         values[slot] = {"name": name, **values.get(slot, {})}
     model = compose(stage, values)
@@ -162,15 +165,31 @@ def validate(model: type[Config], values: Mapping[str, Any], origins: Mapping[st
         dotted = ".".join(str(part) for part in first["loc"])
         where = f" ({(origins or {})[dotted]})" if dotted in (origins or {}) else ""
         if first["type"] == "extra_forbidden":
-            table, last = _table(model, first["loc"][:-1]), str(first["loc"][-1])
-            raise UserError(
-                f"key {dotted!r}{where} is not known{nearest(last, table.model_fields if table else ())}"
-            ) from None
+            raise UserError(f"key {dotted!r}{where} is not known{_nearest_key(model, dotted)}") from None
         if first["type"] == "missing":
+            if dotted in getattr(model, "slots", {}):
+                raise _no_name(dotted, model.slots[dotted]) from None  # type: ignore[attr-defined]
+            table = _table(model, first["loc"][:-1])
+            what = table.model_fields[str(first["loc"][-1])].description if table else ""
             raise UserError(
-                f"key {dotted!r} is needed: set it by its flag, in the config, or by --set {dotted}=..."
+                f"key {dotted!r} ({what}) is needed: set it by its flag, in the config, or by --set {dotted}=..."
             ) from None
         raise UserError(f"key {dotted!r}{where}: {first['msg']}, got {first.get('input')!r}") from None
+
+
+def _no_name(slot: str, kind: str) -> UserError:
+    """What to say where nothing chose the entry of a slot."""
+    return UserError(f"--{slot} is needed: name one of {', '.join(sorted(registry.table(kind)))}")
+
+
+def _nearest_key(model: type[BaseModel], dotted: str) -> str:
+    """A hint with the dotted name of the key that was meant: the same in another table, else a like one beside it."""
+    path, _, last = dotted.rpartition(".")
+    every = {name.rpartition(".")[2]: name for name in reversed([row.key for row in describe(model)])}
+    if last in every:
+        return f" (did you mean {every[last]!r}?)"
+    table = _table(model, path.split(".") if path else ())
+    return nearest(last, table.model_fields if table else (), f"{path}." if path else "")
 
 
 def _table(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel] | None:

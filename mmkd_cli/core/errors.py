@@ -30,10 +30,13 @@ class Interrupted(MmkdError):
     exit_code = 130
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint such as ` (did you mean 'beit2'?)`, or the list of what is known, or an empty string."""
+def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """A hint such as ` (did you mean 'beit2'?)`, or the list of what is known, or an empty string.
+
+    prefix: of the names as they are shown, not of `word`.
+    """
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     if close:
-        return f" (did you mean {close[0]!r}?)"
-    return f" (known: {', '.join(names)})" if 0 < len(names) <= 30 else ""
+        return f" (did you mean {prefix + close[0]!r}?)"
+    return f" (known: {', '.join(prefix + name for name in names)})" if 0 < len(names) <= 30 else ""

@@ -42,7 +42,9 @@ def test_identity_leaves_out_paths_and_late_keys_at_their_old_value() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["table.rwos=3"], "'table.rwos' (--set) is not known (did you mean 'rows'?)"),
+        (["table.rwos=3"], "'table.rwos' (--set) is not known (did you mean 'table.rows'?)"),
+        (["rows=3"], "'rows' (--set) is not known (did you mean 'table.rows'?)"),
+        (["table.zzz=3"], "'table.zzz' (--set) is not known (known: table.late, table.path, table.rows)"),
         (["table.rows=many"], "valid integer"),
         (["table"], "is not KEY=VALUE"),
         (["seed.x=1"], "seed"),

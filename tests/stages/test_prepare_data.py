@@ -268,7 +268,7 @@ def test_mistakes_on_the_command_line_are_one_line(mmkd: Run, tmp_path: Path, pa
             "has no column 'caption', its columns are 'path', 'captoin', 'split'",
         ),
         (["--source", "image-txt", "--annotations", pairs], "did you mean 'image-text'?"),
-        (["--source", "flickr8k", "--images", tmp_path], "key 'source.annotations' is needed"),
+        (["--source", "flickr8k", "--images", tmp_path], "key 'source.annotations' (the JSON file) is needed"),
         (["--source", "scenes", "--set", "source.trian=3"], "did you mean"),
     ):
         error = mmkd("prepare-data", *args, code=2).stderr
