@@ -28,6 +28,29 @@ def bootstrap_means(
     )
 
 
+def bootstrap_group_means(
+    values: NDArray[np.float64],
+    groups: NDArray[np.int64],
+    clusters: NDArray[np.int64],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Resampled means of each group, the clusters of all groups drawn together -> [resamples, g].
+
+    values [items], groups [items] in 0..g-1, clusters [items] in 0..c-1, none empty. NaN where a resample holds no
+    item of a group.
+    """
+    n_groups, n_clusters = int(groups.max()) + 1, int(clusters.max()) + 1
+    means = []
+    for counts in resampled_counts(n_clusters, resamples, seed):
+        for drawn in counts:
+            weights = drawn[clusters].astype(np.float64)
+            with np.errstate(invalid="ignore"):
+                means.append(np.bincount(groups, weights * values, n_groups) / np.bincount(groups, weights, n_groups))
+    return np.stack(means)
+
+
 def bootstrap_medians(
     values: NDArray[np.int64], clusters: NDArray[np.int64], *, resamples: int = 1000, seed: int = 0
 ) -> NDArray[np.float64]:
