@@ -13,6 +13,7 @@ from mmkd_cli.scenes.drawing import draw
 from mmkd_cli.scenes.geometry import Relation, position, relations
 from mmkd_cli.scenes.labels import CLASS_NAMES, class_label
 from mmkd_cli.scenes.splits import SPLITS
+from mmkd_cli.scenes.swaps import SWAP_KINDS, Swap, swap
 from mmkd_cli.scenes.vocabulary import COLOURS, FILLS, GROUND_COLOURS, POSITIONS, RELATIONS, SHAPES, SIZES, TEXTURES
 from mmkd_cli.scenes.world import scene
 
@@ -26,15 +27,18 @@ __all__ = [
     "SHAPES",
     "SIZES",
     "SPLITS",
+    "SWAP_KINDS",
     "TEXTURES",
     "Ground",
     "Relation",
     "Scene",
     "SceneObject",
+    "Swap",
     "captions",
     "class_label",
     "draw",
     "position",
     "relations",
     "scene",
+    "swap",
 ]

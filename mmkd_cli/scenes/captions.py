@@ -110,7 +110,11 @@ def _noun(stream: Stream, item: SceneObject, *, with_size: bool = True, with_fil
 
 
 def _phrase(stream: Stream, item: SceneObject, *, with_size: bool = True, with_fill: bool = True) -> str:
-    noun = _noun(stream, item, with_size=with_size, with_fill=with_fill)
+    return with_article(_noun(stream, item, with_size=with_size, with_fill=with_fill))
+
+
+def with_article(noun: str) -> str:
+    """A noun with "a" or "an" before it."""
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
