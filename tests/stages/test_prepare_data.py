@@ -252,9 +252,7 @@ def test_dry_run_measures_and_writes_nothing(tmp_path: Path, pairs: Path) -> Non
     assert said["bytes"] == pytest.approx(prepare(tmp_path / "w", pairs)["bytes"], rel=0.05)
 
 
-@pytest.mark.parametrize(
-    ("pictures", "image_size", "rows_per_range"), [(36, 0, 0), (36, 32, 5), (150, 32, 0), (3, 0, 0)]
-)
+@pytest.mark.parametrize(("pictures", "image_size", "per_range"), [(36, 0, 0), (36, 32, 5), (150, 32, 0), (3, 0, 0)])
 def test_a_dry_run_counts_the_bytes_of_files_rows_and_pictures(
     tmp_path: Path, pictures: int, image_size: int, per_range: int
 ) -> None:
