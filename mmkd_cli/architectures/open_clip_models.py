@@ -6,6 +6,7 @@ and the model is then quietly worse; here it is an error that names the right ar
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from collections.abc import Sequence
 from copy import deepcopy
@@ -17,6 +18,7 @@ import open_clip
 from open_clip.convert import convert_state_dict
 from open_clip.model import CLIP, CustomTextCLIP, convert_to_custom_text_state_dict
 from open_clip.transform import PreprocessCfg
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mmkd_cli.architectures.state_dicts import load_strictly, read_state_dict
@@ -24,15 +26,19 @@ from mmkd_cli.architectures.transformers_folder import TOKENIZER_FILES, read_jso
 from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.core.fingerprints import sha256_file
 from mmkd_cli.core.hub import hub_file
+from mmkd_cli.core.paths import write_json
 from mmkd_cli.data.pictures import Transform
 
 OPENAI_ENTRIES = ("input_resolution", "context_length", "vocab_size")
 """Numbers that OpenAI's own files keep among the weights."""
+CONFIG = "open_clip_config.json"
 FOLDER_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 class OpenClipModel:
     """An open_clip architecture (a name, `local-dir:FOLDER` or `hf-hub:ID`) with weights (a file or a tag)."""
+
+    image_parts: tuple[str, ...] = ("visual.",)
 
     def __init__(self, arch: str, weights: str | None) -> None:
         self.arch, self.weights = arch, weights
@@ -118,6 +124,22 @@ class OpenClipModel:
         """Normalised pixels [B, 3, H, W] -> [B, D], not normalised."""
         return model.encode_image(pixels)
 
+    @property
+    def cls_width(self) -> int:
+        """Of a plain vision transformer; a ResNet, or another library's tower, has no CLS before its projection."""
+        vision = self.config["model_cfg"]["vision_cfg"]
+        plain = isinstance(vision.get("layers", 12), int) and "timm_model_name" not in vision
+        if not plain or vision.get("pool_type", "tok") != "tok" or vision.get("attentional_pool", False):
+            raise UserError(f"the image tower of open_clip's {self.arch} has no CLS: set method.embedding=projected")
+        return int(vision.get("width", 768))
+
+    def embed_images_with_cls(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised pixels [B, 3, H, W] -> embedding [B, D], CLS behind the last norm [B, W]."""
+        said = model.visual.forward_intermediates(
+            pixels, indices=1, normalize_intermediates=True, output_fmt="NLC", output_extra_tokens=True
+        )
+        return said["image_features"], said["image_intermediates_prefix"][-1][:, 0]
+
     def embed_texts(self, model: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """input_ids [B, L] -> [B, D], not normalised. open_clip finds the end token by itself."""
         return model.encode_text(input_ids)
@@ -152,6 +174,29 @@ class OpenClipModel:
             "transform": self.picture_transform.identity(),
             "tokenizer": self.tokenize.identity(),
         }
+
+    def files(self) -> dict[str, str]:
+        """arch, weights -> the file that decides it; an architecture's name is its own."""
+        schema, _, place = self.arch.partition(":")
+        arch = str(Path(place) / CONFIG) if schema == "local-dir" else self.arch
+        return {"arch": arch, "weights": str(self.file())}
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Weights and configuration as `open_clip.create_model("local-dir:FOLDER")` reads them.
+
+        The weights alone are what `create_model(ARCH, pretrained=FILE)` reads.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+        save_file(state, folder / FOLDER_WEIGHTS[0], metadata={"format": "pt"})
+        seen = self.picture_transform
+        preprocess = {"mean": list(seen.mean), "std": list(seen.std), "interpolation": seen.interpolation,
+                      "resize_mode": seen.resize}  # fmt: skip
+        write_json(folder / CONFIG, {"model_cfg": self.config["model_cfg"], "preprocess_cfg": preprocess})
+        schema, _, place = self.arch.partition(":")
+        for file in (Path(place) / name for name in TOKENIZER_FILES):
+            if schema == "local-dir" and file.is_file():
+                shutil.copyfile(file, folder / file.name)
 
 
 class OpenClipTokenizer:
@@ -192,10 +237,9 @@ def _config(arch: str) -> dict[str, Any]:
     """{"model_cfg", "preprocess_cfg"} of a name or a folder."""
     schema, _, place = arch.partition(":")
     if place and schema in ("local-dir", "hf-hub"):
-        file = "open_clip_config.json"
-        content = read_json(Path(place) / file if schema == "local-dir" else hub_file(place, (file,)))
+        content = read_json(Path(place) / CONFIG if schema == "local-dir" else hub_file(place, (CONFIG,)))
         if not isinstance(content.get("model_cfg"), dict):
-            raise UserError(f"{arch}: {file} has no table 'model_cfg': name a folder that open_clip wrote")
+            raise UserError(f"{arch}: {CONFIG} has no table 'model_cfg': name a folder that open_clip wrote")
         return content
     config = open_clip.get_model_config(arch)
     if config is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +12,12 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from mmkd_cli.architectures.transformers_folder import (
+    TOKENIZER_FILES,
     folder_identity,
     load_pretrained,
     open_tokenizer,
     picture_transform,
+    quiet_transformers,
 )
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.hub import hub_folder
@@ -25,6 +28,8 @@ MODEL_TYPES = ("clip", "siglip")
 
 class TransformersClip:
     """A folder (or hub id) of a model with both towers."""
+
+    image_parts: tuple[str, ...] = ("vision_model.", "visual_projection.")
 
     def __init__(self, name: str) -> None:
         self.folder = hub_folder(name)
@@ -70,10 +75,34 @@ class TransformersClip:
         """Normalised pixels [B, 3, H, W] -> [B, D], not normalised."""
         return model.get_image_features(pixel_values=pixels).pooler_output
 
+    @property
+    def cls_width(self) -> int:
+        """SigLIP pools its tokens by attention and has no CLS."""
+        if self.config.model_type != "clip":
+            raise UserError(f"the image tower of {self.folder} has no CLS: set method.embedding=projected")
+        return int(self.config.vision_config.hidden_size)
+
+    def embed_images_with_cls(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised pixels [B, 3, H, W] -> embedding [B, D], CLS behind the last norm [B, W]."""
+        cls = model.vision_model(pixel_values=pixels).pooler_output
+        return model.visual_projection(cls), cls
+
     def embed_texts(self, model: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """input_ids, attention_mask [B, L] -> [B, D], not normalised. SigLIP is trained without a mask."""
         mask = attention_mask if self.config.model_type == "clip" else None
         return model.get_text_features(input_ids=input_ids, attention_mask=mask).pooler_output
+
+    def files(self) -> dict[str, str]:
+        """The folder that decides the weights."""
+        return {"weights": str(self.folder)}
+
+    def save(self, model: Any, folder: Path) -> None:
+        """Model, tokenizer and preprocessing as transformers reads them."""
+        with quiet_transformers():
+            model.save_pretrained(folder)
+        for name in (*TOKENIZER_FILES, "preprocessor_config.json"):
+            if (self.folder / name).is_file():
+                shutil.copyfile(self.folder / name, folder / name)
 
 
 class FixedLength:

@@ -12,9 +12,15 @@ from mmkd_cli.cli.options import artifacts_of, names_of, stage
 @stage("distill")
 def distill(
     method: Annotated[str | None, typer.Option(help="How to distil.", autocompletion=names_of("methods"))] = None,
-    student: Annotated[str | None, typer.Option(help="What is trained.", autocompletion=names_of("students"))] = None,
+    student: Annotated[
+        str | None,
+        typer.Option(
+            help="What is trained: unimodal, ..., or a CLIP: open_clip:ARCH:FILE, hf:FOLDER.",
+            autocompletion=names_of("students"),
+        ),
+    ] = None,
     teacher: Annotated[
-        str | None, typer.Option(help="Teacher to run live.", autocompletion=names_of("teachers"))
+        str | None, typer.Option(help="Teacher of the cache, or to run live.", autocompletion=names_of("teachers"))
     ] = None,
     data: Annotated[
         list[str] | None, typer.Option(help="NAME[:CACHE][@WEIGHT]; repeatable.", autocompletion=artifacts_of("data"))
@@ -47,11 +53,14 @@ def distill(
     if teacher is not None:
         from mmkd_cli.core.references import teacher_table
 
-        table = {f"teacher.{key}": value for key, value in teacher_table(teacher).items()}
+        table |= {f"teacher.{key}": value for key, value in teacher_table(teacher).items()}
+    if student is not None:
+        from mmkd_cli.core.references import student_table
+
+        table |= {f"student.{key}": value for key, value in student_table(student).items()}
     return {
         **table,
         "method.name": method,
-        "student.name": student,
         "data": data,
         "cache": cache,
         "live": live,

@@ -87,6 +87,17 @@ def teacher_table(text: str) -> dict[str, str]:
     return {"name": arch, **named}
 
 
+def student_table(text: str) -> dict[str, str]:
+    """What `--student` names, as the keys of the config's student table: a registered name, or a library's CLIP."""
+    library, arch, weights = parse_model(text)
+    if library in ("timm", "diffusers"):
+        raise UserError(f"--student {text}: {library} has no model of pictures and texts: name one of open_clip or hf")
+    if library == "hf":
+        return {"name": "clip", "weights": arch}
+    named = {"name": "clip", "arch": arch} if library else {"name": arch}
+    return {**named, "weights": weights} if weights else named
+
+
 def absolute_places(teacher: Table) -> Table:
     """A teacher's table with absolute paths to its files and folders, so that it opens from any working directory.
 

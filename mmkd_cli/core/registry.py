@@ -51,6 +51,7 @@ TABLES: dict[str, dict[str, Entry]] = {
         "unimodal": Entry(
             "mmkd_cli.students.unimodal:Unimodal", "a text encoder beside the teacher's image tower (C, D)"
         ),
+        "clip": Entry("mmkd_cli.students.clip:Clip", "CLIP (open_clip or transformers), tuned in part or whole"),
         "mm-d2v2": Entry("mmkd_cli.students.mm_d2v2:MmD2v2", "specific and shared blocks for image and text (F to L)"),
     },
     "methods": {

@@ -102,7 +102,7 @@ class ClsRegression:
         """Student with its first weights on the device, feeds of `train` and, where there is one, of `val`."""
         method, keys = config.method, config.student
         heads = _checked(method)
-        student_class = registry.load("students", keys.name)
+        student_class = _student_class(keys.name)
         widths = {one.name: _width(one, method.signal) for one in data}
         if len(set(widths.values())) > 1:
             raise UserError(f"signal {method.signal!r} has several widths ({widths}): use one teacher's caches")
@@ -130,7 +130,7 @@ class ClsRegression:
         offered = teacher.signals()
         if method.signal not in offered:
             raise UserError(f"teacher gives no signal {method.signal!r}{nearest(method.signal, offered)}")
-        student_class = registry.load("students", config.student.name)
+        student_class = _student_class(config.student.name)
         student = student_class.empty(config.student, _checked(method), method.signal, offered[method.signal].shape[-1])
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in student.parameters()]
         trainable = sum(size for size, trained in sizes if trained)
@@ -139,7 +139,7 @@ class ClsRegression:
     @classmethod
     def files(cls, config: Any) -> dict[str, str]:
         """Key -> file, folder or hub id whose content decides the run's first weights."""
-        return registry.load("students", config.student.name).files(config.student)
+        return _student_class(config.student.name).files(config.student)
 
     # ------------------------------------------------------------------------------------------ trainable
     def forward(self, batch: Batch) -> Outputs:
@@ -198,6 +198,13 @@ class ClsRegression:
     def save(self, folder: Path) -> None:
         """The student writes model/ and heads.safetensors."""
         self.model.save(folder)
+
+
+def _student_class(name: str) -> Any:
+    found = registry.load("students", name)
+    if not hasattr(found, "needs_pictures"):
+        raise UserError(f"cls-regression does not train the student {name!r}: name unimodal or mm-d2v2")
+    return found
 
 
 def _term(stage: str) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from mmkd_cli.architectures.clip_models import ClipModel, clip_model
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, SignalSpec, Tokenize
-from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.pictures import Transform
 
 
@@ -29,29 +29,6 @@ class ClipConfig(Config):
     )
 
 
-class ClipModel(Protocol):
-    """What the teacher needs of a library's CLIP."""
-
-    @property
-    def embedding_width(self) -> int: ...
-
-    @property
-    def picture_transform(self) -> Transform: ...
-
-    @property
-    def tokenize(self) -> Tokenize: ...
-
-    def identity(self, memory: Path | None = None) -> dict[str, Any]: ...
-
-    def build(self) -> nn.Module: ...
-
-    def load(self) -> nn.Module: ...
-
-    def embed_images(self, model: Any, pixels: Tensor) -> Tensor: ...
-
-    def embed_texts(self, model: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor: ...
-
-
 class Clip:
     """`image_embedding`, `text_embedding`: projected, not normalised."""
 
@@ -64,18 +41,7 @@ class Clip:
 
     @cached_property
     def _clip(self) -> ClipModel:
-        if self.config.arch is not None:
-            from mmkd_cli.architectures.open_clip_models import OpenClipModel
-
-            return OpenClipModel(self.config.arch, self.config.weights)
-        if self.config.weights is None:
-            raise UserError(
-                "teacher clip: name open_clip's architecture and weights (--arch ARCH --weights FILE), or a folder "
-                "of transformers (--weights FOLDER)"
-            )
-        from mmkd_cli.architectures.transformers_clip import TransformersClip
-
-        return TransformersClip(self.config.weights)
+        return clip_model(self.config.arch, self.config.weights, "teacher")
 
     def identity(self, memory: Path | None = None) -> dict[str, Any]:
         """Architecture, SHA-256 of the weights, transform, tokenizer."""

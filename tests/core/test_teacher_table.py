@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mmkd_cli.core.errors import UserError
-from mmkd_cli.core.references import absolute_places, moved, teacher_table
+from mmkd_cli.core.references import absolute_places, moved, student_table, teacher_table
 from mmkd_cli.teachers.clip import ClipConfig
 from mmkd_cli.teachers.precomputed import PrecomputedConfig
 from mmkd_cli.teachers.timm_models import TimmConfig
@@ -29,6 +29,26 @@ from mmkd_cli.teachers.timm_models import TimmConfig
 )
 def test_references(text: str, table: dict[str, str]) -> None:
     assert teacher_table(text) == table
+
+
+@pytest.mark.parametrize(
+    ("text", "table"),
+    [
+        ("unimodal", {"name": "unimodal"}),
+        ("open_clip:RN50-quickgelu:a.safetensors",
+         {"name": "clip", "arch": "RN50-quickgelu", "weights": "a.safetensors"}),
+        ("open_clip:local-dir:some/folder", {"name": "clip", "arch": "local-dir:some/folder"}),
+        ("hf:some/folder", {"name": "clip", "weights": "some/folder"}),
+    ],
+)  # fmt: skip
+def test_students(text: str, table: dict[str, str]) -> None:
+    assert student_table(text) == table
+
+
+@pytest.mark.parametrize("text", ["timm:resnet50", "diffusers:some/folder"])
+def test_a_student_of_pictures_alone_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=f"--student {text}: .* has no model of pictures and texts"):
+        student_table(text)
 
 
 def test_a_folder_says_itself_what_it_is(tmp_path: Path) -> None:
