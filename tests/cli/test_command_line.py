@@ -29,6 +29,16 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="libgomp is Linux's")
+@pytest.mark.parametrize(
+    ("given", "spins"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "30000000000")]
+)
+def test_idle_threads_leave_the_cores_to_others(mmkd, given: dict[str, str], spins: str) -> None:
+    """As libgomp itself says what it was told; what a user sets stands."""
+    said = mmkd("doctor", env={**given, "OMP_DISPLAY_ENV": "VERBOSE", "OMP_NUM_THREADS": "1"}).stderr
+    assert f"GOMP_SPINCOUNT = '{spins}'" in said
+
+
 @pytest.mark.parametrize("name", sorted(get_command(app).commands))
 def test_every_command_has_an_example(name: str) -> None:
     assert "Example: mmkd" in (get_command(app).commands[name].help or "")
@@ -60,6 +70,33 @@ def test_a_mistake_is_one_line_on_stderr(mmkd, args: list[str], code: int, said:
     done = mmkd(*args, code=code)
     assert said in done.stderr and done.stdout == ""
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "first", "last"),
+    [
+        ("RuntimeError('a bug')", 1, "mmkd: this is a failure of mmkd: please report it", "RuntimeError: a bug"),
+        ("KeyboardInterrupt", 130, "mmkd: interrupted: the same command goes on", "goes on where it stopped"),
+        ("Interrupted('stopped after step 3')", 130, "mmkd: stopped after step 3", "mmkd: stopped after step 3"),
+    ],
+)
+def test_our_failure_and_an_interruption_have_their_own_codes(
+    tmp_path: Path, raised: str, code: int, first: str, last: str
+) -> None:
+    script = (
+        "import sys; sys.argv = ['mmkd', 'prepare-data', '--preset', 'demo']\n"
+        "from mmkd_cli.__main__ import main\n"
+        "from mmkd_cli.core.errors import Interrupted\n"
+        "from mmkd_cli.stages import prepare_data\n"
+        f"def run(config, context): raise {raised}\n"
+        "prepare_data.run = run\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == code and done.stdout == ""
+    assert lines[0].startswith(first) and lines[-1].endswith(last)
+    assert any("Traceback" in line for line in lines) == (code == 1)
 
 
 def test_list_shows_keys_with_their_sources(mmkd) -> None:
