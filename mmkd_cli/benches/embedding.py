@@ -21,6 +21,13 @@ from mmkd_cli.data.batches import batches
 _UNIT = 1e-5
 
 
+LAYOUT = (
+    "image [n, d] and text [m, d] (float16, bfloat16, float32 or float64), text_image [m] (integers: the row of each "
+    "text's picture, from 0; -1 without one)"
+)
+"""Arrays of ready embeddings, in words."""
+
+
 @dataclass(frozen=True)
 class PairRows:
     """Rows of a split that are scored: images [n], texts [m] table rows, text_image [m] places in `images`, or -1.
@@ -48,8 +55,9 @@ class Pairs:
 def paired(given: BenchInput, layer: str | None = None) -> Pairs:
     """Embed the split with the model (at `layer`), or take the embeddings given."""
     if given.embeddings is not None:
-        images, texts = (torch.from_numpy(float_array(given.embeddings, k, "rows d")) for k in ("image", "text"))
-        text_image = integer_array(given.embeddings, "text_image", len(texts))
+        arrays = given.embeddings
+        images, texts = (torch.from_numpy(float_array(arrays, k, "rows d", LAYOUT)) for k in ("image", "text"))
+        text_image = integer_array(arrays, "text_image", len(texts), LAYOUT)
         rows = PairRows(np.arange(len(images)), np.arange(len(texts)), text_image)
         return Pairs(normalized(images), normalized(texts), torch.from_numpy(text_image), rows)
     if given.model is None or given.data is None or given.split is None:

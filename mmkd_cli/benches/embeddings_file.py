@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mmkd_cli.core.errors import UserError, nearest
+from mmkd_cli.core.errors import UserError
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -25,9 +25,12 @@ def read_embeddings(path: Path) -> Arrays:
     return {name: a.astype(np.float32) if a.dtype == np.float16 else a for name, a in arrays.items()}
 
 
-def float_array(arrays: Mapping[str, NDArray[np.generic]], name: str, axes: str) -> NDArray[np.floating]:
-    """The finite float array `name` with the axes named, such as "n d"; UserError says what is wrong with it."""
-    array = _of(arrays, name)
+def float_array(arrays: Mapping[str, NDArray[np.generic]], name: str, axes: str, layout: str) -> NDArray[np.floating]:
+    """The finite float array `name` with the axes named, such as "n d"; UserError says what is wrong with it.
+
+    layout: all arrays that the bench reads, in words.
+    """
+    array = _of(arrays, name, layout)
     wanted = axes.split()
     if array.ndim != len(wanted):
         raise UserError(
@@ -46,17 +49,18 @@ def float_array(arrays: Mapping[str, NDArray[np.generic]], name: str, axes: str)
     return array
 
 
-def integer_array(arrays: Mapping[str, NDArray[np.generic]], name: str, rows: int) -> NDArray[np.int64]:
-    """The integer array `name` [rows]; UserError says what is wrong with it."""
-    array = _of(arrays, name)
+def integer_array(arrays: Mapping[str, NDArray[np.generic]], name: str, rows: int, layout: str) -> NDArray[np.int64]:
+    """The integer array `name` [rows]; UserError says what is wrong with it. layout: as in `float_array`."""
+    array = _of(arrays, name, layout)
     if array.shape != (rows,) or not np.issubdtype(array.dtype, np.integer):
         raise UserError(f"embeddings: {name!r} is {array.dtype} {list(array.shape)}: give integers [{rows}]")
     return array.astype(np.int64)
 
 
-def _of(arrays: Mapping[str, NDArray[np.generic]], name: str) -> NDArray[np.generic]:
+def _of(arrays: Mapping[str, NDArray[np.generic]], name: str, layout: str) -> NDArray[np.generic]:
     if name not in arrays:
-        raise UserError(f"embeddings have no {name!r}{nearest(name, arrays)}: name the arrays as FORMATS.md does")
+        there = ", ".join(map(repr, arrays)) or "none"
+        raise UserError(f"embeddings have no {name!r}, their arrays are {there}: give {layout}")
     return arrays[name]
 
 
@@ -69,13 +73,17 @@ def _read_npz(path: Path) -> Arrays:
             raise UserError(
                 f"embeddings {path} hold pickled objects, which can run code: save plain arrays (np.savez)"
             ) from None
-        raise UserError(f"embeddings {path} cannot be read as npz: {error}") from None
+        raise _unreadable(path, str(error)) from None
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, MemoryError) as error:
-        raise UserError(f"embeddings {path} cannot be read as npz: {error}") from None
+        raise _unreadable(path, str(error)) from None
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):  # a member that is no .npy comes as bytes
-            raise UserError(f"embeddings {path} cannot be read as npz: its member {name!r} is no array")
+            raise _unreadable(path, f"its member {name!r} is no array")
     return arrays
+
+
+def _unreadable(path: Path, why: str) -> UserError:
+    return UserError(f"embeddings {path} cannot be read as npz ({why}): write the arrays again by np.savez")
 
 
 def _read_safetensors(path: Path) -> Arrays:
@@ -86,5 +94,8 @@ def _read_safetensors(path: Path) -> Arrays:
     try:
         tensors = load_file(path)
     except SafetensorError as error:
-        raise UserError(f"embeddings {path} are neither npz nor safetensors: {error}") from None
+        raise UserError(
+            f"embeddings {path} are neither npz nor safetensors ({error}): write the arrays by np.savez or "
+            "safetensors' save_file"
+        ) from None
     return {name: (t.float() if t.dtype == torch.bfloat16 else t).numpy() for name, t in tensors.items()}

@@ -29,6 +29,7 @@ FORMATS = {"data": 1, "cache": 1, "run": 1, "result": 1}
 
 _NEEDED = {"plan.json": ("stage", "identity", "request", "config", "inputs", "work"),
            "manifest.json": ("fingerprint", "content", "files")}  # fmt: skip
+_SAID = {"data": "data", "cache": "a cache", "run": "a run", "result": "a result"}
 _BRING_BACK = "bring the file back, or remove the folder and run its command again"
 
 State = Literal["new", "unfinished", "finished"]
@@ -214,6 +215,9 @@ def locate(root: Path, name: str, kind: str | None = None) -> Path:
         names = ", ".join(f"{p.parent.name}/{p.name}" for p in found)
         raise UserError(f"{name!r} names {len(found)} artifacts: write one of {names}")
     if not found:
+        for other, folder in paths.FOLDERS.items():
+            if (root / folder / name / "plan.json").is_file():
+                raise UserError(f"{name!r} is {_SAID[other]}, not {_SAID[str(kind)]}: `mmkd ls` shows what is there")
         there = [path.name for path in _folders(root, kind)]
         raise UserError(
             f"{kind or 'artifact'} {name!r} is not in {root}{nearest(name, there)}: `mmkd ls` shows what is"
@@ -225,7 +229,7 @@ def open_artifact(root: Path, name: str, kind: str, allow_unfinished: bool = Fal
     """A finished, undamaged artifact of a kind, by name, path or URL; Refused otherwise, naming the file."""
     artifact = read(locate(root, name, kind))
     if artifact.kind != kind:
-        raise UserError(f"{artifact.path} is a {artifact.kind}, not a {kind}")
+        raise UserError(f"{artifact.path} is {_SAID[artifact.kind]}, not {_SAID[kind]}")
     if not allow_unfinished:
         artifact.fingerprint  # noqa: B018  (refuses what is unfinished)
         for file, what in artifact.damage().items():

@@ -108,7 +108,9 @@ class Job:
         if state == "finished":
             return document
         rows, seconds = 0, 0.0
-        if self.opened is not None:
+        if self.opened is None:
+            self._given()  # a file that can't be read is refused now
+        else:
             self.opened.require_teacher()
             from mmkd_cli.benches.embedding import embed_images, embed_texts, pair_rows
 
@@ -119,7 +121,8 @@ class Job:
                 began = time.perf_counter()
                 embed(given, some, self.config.layer)
                 seconds += (time.perf_counter() - began) / len(some) * len(every)
-        console.say(f"would score {rows:,} rows by {self.bench_name}: about {seconds:,.0f} s on {self.device}")
+        what = f"{rows:,} rows" if self.opened else self.config.embeddings
+        console.say(f"would score {what} by {self.bench_name}: about {seconds:,.0f} s on {self.device}")
         return {**document, "rows": rows, "seconds": seconds, "device": self.device}
 
     def plan(self) -> Plan:
@@ -251,7 +254,8 @@ class Job:
         if beside is not None:
             print_table(beside)
         said = document["zero_shot"]
-        console.say(f"zero-shot: {said['value']} ({said['reason']})")
+        answer = {True: "yes", False: "no", None: "not known"}[said["value"]]
+        console.say(f"zero-shot: {answer} ({said['reason']})")
         counts = document["counts"]
         console.say(
             f"{folder}: {counts['items']:,} items, {counts['skipped']:,} skipped, {time.time() - self.started:,.1f} s; "

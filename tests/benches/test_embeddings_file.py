@@ -52,7 +52,7 @@ def test_files_that_are_no_embeddings(tmp_path: Path) -> None:
     whole = bytearray((tmp_path / "packed.npz").read_bytes())
     whole[120:200] = bytes(80)
     (tmp_path / "flipped.npz").write_bytes(whole)
-    with pytest.raises(UserError, match="cannot be read as npz"):
+    with pytest.raises(UserError, match=r"cannot be read as npz .*: write the arrays again by np.savez"):
         read_embeddings(tmp_path / "flipped.npz")
     (tmp_path / "short.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:300])
     with pytest.raises(UserError, match="cannot be read as npz"):
@@ -66,7 +66,7 @@ def test_files_that_are_no_embeddings(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read as npz"):
         read_embeddings(tmp_path / "vast.npz")
     (tmp_path / "other").write_bytes(b"\x80\x04not a tensor file")
-    with pytest.raises(UserError, match="neither npz nor safetensors"):
+    with pytest.raises(UserError, match=r"neither npz nor safetensors .*: write the arrays by np.savez or"):
         read_embeddings(tmp_path / "other")
     with pytest.raises(UserError, match="is not a file"):
         read_embeddings(tmp_path / "absent.npz")
@@ -75,7 +75,11 @@ def test_files_that_are_no_embeddings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"txt": good()["text"], "text": None}, "no 'text' .did you mean 'text_image'|no 'text'"),
+        (
+            {"txt": good()["text"], "text": None},
+            r"no 'text', their arrays are 'image', 'text_image', 'txt': give image \[n, d\] and text \[m, d\] .fl.*"
+            r"text_image \[m\] .integers: the row of each text's picture",
+        ),
         ({"image": np.zeros((3, 4, 1), np.float32)}, "'image' has shape .3, 4, 1"),
         ({"image": np.zeros((3, 5), np.float32)}, "of one width"),
         ({"image": np.zeros((3, 4), np.int64)}, "'image' is int64: give float32"),

@@ -91,6 +91,11 @@ def test_locate_by_name_path_and_kind(tmp_path: Path) -> None:
     assert artifacts.locate(tmp_path, str(run.path)) == run.path
     with pytest.raises(UserError, match="did you mean 'same'"):
         artifacts.locate(tmp_path, "sane", "run")
+    make(tmp_path, "cache", "c")
+    with pytest.raises(UserError, match=r"^'c' is a cache, not data: "):
+        artifacts.open_artifact(tmp_path, "c", "data")
+    with pytest.raises(UserError, match=r"data/same is data, not a run$"):
+        artifacts.open_artifact(tmp_path, "data/same", "run")
 
 
 def test_lineage_chain_and_removal(tmp_path: Path) -> None:

@@ -308,6 +308,7 @@ def test_embeddings_by_the_command_line(mmkd: Run, tmp_path: Path) -> None:
     assert first.stdout == again.stdout and "already done" in again.stderr
     assert document["metrics"]["mean_recall"] == 100.0 and document["counts"]["items"] == 40
     assert document["model"] == {"name": "e.npz", "kind": "embeddings"}
+    assert "zero-shot: not known (no manifest says" in first.stderr
     assert document["fingerprints"].keys() == {"embeddings"}
     (folder,) = (tmp_path / "work" / "results").iterdir()
     assert folder.name.startswith("retrieval-e-")
