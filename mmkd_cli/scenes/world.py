@@ -28,28 +28,34 @@ _HELD_OUT_RELATIONS = sorted(HELD_OUT_RELATIONS)
 _CONTAINERS_BY_COLOUR = {colour: tuple(s for s in SEEN_SHAPES[colour] if s in CONTAINERS) for colour in COLOURS}
 
 
-def scene(seed: int, index: int, split: str) -> Scene:
+def scene(seed: int, index: int, split: str, objects: int = 0) -> Scene:
     """Row `index` of `split` ("train", "val" or "test") in the world of `seed`.
 
-    Raises ValueError for another split or a negative seed or index.
+    objects: how many it shows, 1 to 4; 0: one to four, as drawn. Where it is one, rows of test that would hold out a
+    relation hold out a colour-shape pair. Raises ValueError for another split, number, or a negative seed or index.
     """
     if split not in SPLIT_KEYS or seed < 0 or index < 0:
         raise ValueError(
             f"scene(seed={seed}, index={index}, split={split!r}): seed and index are 0 or more, "
             f"split is one of {', '.join(SPLIT_KEYS)}: ask for such a row"
         )
+    if not 0 <= objects <= max(COUNTS):
+        raise ValueError(f"scene(objects={objects}): ask for 1 to {max(COUNTS)}, or 0 for any number")
     stream = Stream(seed, split, index, _DESCRIPTION)
     wanted = wanted_combination(split, index)
     count = stream.choice(COUNTS)
+    if objects:
+        count = objects
+        wanted = "colour-shape" if wanted and count == 1 else wanted
     if wanted == "relation":
         count = max(count, 2)
     ground = Ground(stream.choice(GROUND_COLOURS), stream.choice(TEXTURES))
     while True:
-        objects = _sample_objects(stream, count, wanted)
-        if objects is not None:
-            held_out = held_out_combinations(objects)
+        sampled = _sample_objects(stream, count, wanted)
+        if sampled is not None:
+            held_out = held_out_combinations(sampled)
             if held_out == (() if wanted is None else (wanted,)):
-                return Scene(seed, split, index, objects, ground, held_out)
+                return Scene(seed, split, index, sampled, ground, held_out)
 
 
 def _sample_objects(stream: Stream, count: int, wanted: str | None) -> tuple[SceneObject, ...] | None:

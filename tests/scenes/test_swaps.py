@@ -28,7 +28,8 @@ RELATED = re.compile(
     f"(?: and an? {noun_pattern('3')})?"
 )
 COUNTED = re.compile(
-    f"(?P<n1>one|two|three) {either(COLOURS, 'colour1')} shapes? and (?P<n2>one|two|three) {either(COLOURS, 'colour2')} shapes?"
+    f"(?P<n1>one|two|three) {either(COLOURS, 'colour1')} shapes? "
+    f"and (?P<n2>one|two|three) {either(COLOURS, 'colour2')} shapes?"
 )
 
 

@@ -129,3 +129,13 @@ def test_objects_stand_by_prominence_and_labels_name_the_first() -> None:
             ("colour-shape", f"{first.colour} {first.shape}"),
         ):
             assert scenes.CLASS_NAMES[by][scenes.class_label(row, by)] == name
+
+
+@pytest.mark.parametrize("objects", [1, 2, 4])
+def test_a_number_of_objects_may_be_asked_for(objects: int) -> None:
+    for split in scenes.SPLITS:
+        asked = [scenes.scene(4, index, split, objects) for index in range(60)]
+        assert {len(row.objects) for row in asked} == {objects}
+        assert [row.combination for row in asked] == [scenes.scene(4, index, split).combination for index in range(60)]
+    with pytest.raises(ValueError, match="ask for 1 to 4"):
+        scenes.scene(0, 0, "val", 5)

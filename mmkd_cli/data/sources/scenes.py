@@ -29,6 +29,7 @@ class ScenesConfig(Config):
     test: int = key(500, "rows of test; half of them show combinations that train never has", source="[U]",
                     unit="pictures", ge=0)  # fmt: skip
     size: int = key(64, "side of a picture", source="[U]", unit="pixels", ge=16)
+    objects: int = key(0, "in every picture: 1 to 4; 0: one to four", source="[U]", absent=0, ge=0, le=4)
     label: Literal["shape", "colour", "colour-shape"] = key("shape", "what of the largest object is the class",
                                                             source="[U]")  # fmt: skip
 
@@ -51,10 +52,13 @@ class Scenes:
         return {split: self._digest(split) for split in self._rows}
 
     def _digest(self, split: str) -> str:
-        first = scenes.scene(self.config.seed, 0, split)
+        first = self._scene(0, split)
         digest = hashlib.sha256(scenes.draw(first, self.config.size).tobytes())
         digest.update("\n".join(scenes.captions(first)).encode())
         return digest.hexdigest()
+
+    def _scene(self, row: int, split: str) -> scenes.Scene:
+        return scenes.scene(self.config.seed, row, split, self.config.objects)
 
     def tables(self) -> Sequence[SourceTable]:
         """`images` and `texts` of each split with rows."""
@@ -63,7 +67,7 @@ class Scenes:
     def _images(self, split: str, rows: int) -> SourceTable:
         def read(first: int, last: int) -> Iterator[dict[str, Any]]:
             for number in range(first, last):
-                scene = scenes.scene(self.config.seed, number, split)
+                scene = self._scene(number, split)
                 buffer = BytesIO()
                 Image.fromarray(scenes.draw(scene, self.config.size)).save(buffer, "PNG")
                 name = f"{split}-{number:06d}"
@@ -75,7 +79,7 @@ class Scenes:
     def _texts(self, split: str, rows: int) -> SourceTable:
         def read(first: int, last: int) -> Iterator[dict[str, Any]]:
             for number in range(first // CAPTIONS, -(-last // CAPTIONS)):
-                scene = scenes.scene(self.config.seed, number, split)
+                scene = self._scene(number, split)
                 for place, text in enumerate(scenes.captions(scene), number * CAPTIONS):
                     if first <= place < last:
                         yield {"text_id": str(place), "text": text, "image_row": number}

@@ -96,3 +96,6 @@ def test_scenes_are_those_of_the_world() -> None:
     assert tuple(r["text"] for r in texts[10:15]) == scenes.captions(third)
     assert [r["text_id"] for r in texts] == [str(n) for n in range(20)]
     assert [r["image_row"] for r in texts] == [n // 5 for n in range(20)]
+    single = rows(source("scenes", seed=3, train=4, val=0, test=0, objects=1), "images", step=4)[2]
+    alone = scenes.scene(3, 2, "train", objects=1)
+    assert np.array_equal(np.asarray(Image.open(BytesIO(single["image"]))), scenes.draw(alone))
