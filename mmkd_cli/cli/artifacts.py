@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mmkd_cli.cli.options import Json, Root, artifacts_of
+
+_PIPED_WIDTH = 10_000
+"""Columns where no terminal says how many it has."""
 
 
 def ls(root: Root = None, json_: Json = False) -> None:
@@ -157,7 +161,10 @@ def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*header, box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in header:  # names are there to be copied: they are never cut, others may go on below
+        table.add_column(name, no_wrap=name == "name", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False, markup=False).print(table)
+    width = None if sys.stdout.isatty() else _PIPED_WIDTH
+    Console(highlight=False, markup=False, width=width).print(table)

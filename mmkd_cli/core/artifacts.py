@@ -30,6 +30,7 @@ FORMATS = {"data": 1, "cache": 1, "run": 1, "result": 1}
 _NEEDED = {"plan.json": ("stage", "identity", "request", "config", "inputs", "work"),
            "manifest.json": ("fingerprint", "content", "files")}  # fmt: skip
 _SAID = {"data": "data", "cache": "a cache", "run": "a run", "result": "a result"}
+_MADE_BY = {"data": "prepare-data", "cache": "cache-teacher", "run": "distill"}
 _BRING_BACK = "bring the file back, or remove the folder and run its command again"
 
 State = Literal["new", "unfinished", "finished"]
@@ -254,11 +255,15 @@ def _folders(root: Path, kind: str | None) -> Iterator[Path]:
             yield from (plan.parent for plan in sorted((root / folder).glob("*/plan.json")))
 
 
-def only(root: Path, kind: str, flag: str, fits: Any = None) -> Artifact:
-    """The one finished artifact of a kind (for which `fits(artifact)`), else UserError with a list."""
-    found = [a for a in every(root, kind) if a.manifest is not None and (fits is None or fits(a))]
-    if len(found) != 1:
-        names = ", ".join(a.name for a in found) or "none"
+def only(root: Path, kind: str, flag: str, fits: Any = None, wanted: str = " that fits") -> Artifact:
+    """The one finished artifact of a kind (for which `fits(artifact)`, `wanted` in words), else UserError."""
+    there = [a for a in every(root, kind) if a.manifest is not None]
+    found = [a for a in there if fits is None or fits(a)]
+    if not found:
+        others = f"{wanted} (there is {', '.join(a.name for a in there)})" if there else ""
+        raise UserError(f"{flag} is needed: {root} has no {kind}{others}: make it by `mmkd {_MADE_BY[kind]}`")
+    if len(found) > 1:
+        names = ", ".join(a.name for a in found)
         raise UserError(f"{flag} is needed: {len(found)} artifacts of kind {kind} in {root} fit ({names})")
     return found[0]
 

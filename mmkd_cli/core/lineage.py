@@ -109,7 +109,8 @@ def text(document: dict[str, Any]) -> str:
         lines.append(
             f"fingerprint {document['fingerprint'][:16]}, finished {document['finished']}, {document['seconds']} s"
         )
-    lines += [f"  {key}: {_short(value)}" for key, value in document["content"].items()]
+    known = {key: value for key, value in document["content"].items() if key != "rejected" or not document["rejected"]}
+    lines += [f"  {key}: {_short(value)}" for key, value in known.items()]
     if document["rejected"]:
         lines.append(f"  {rejected_rows(document['rejected'], document['name'])}")
     for step in reversed(document["line"]):
@@ -120,8 +121,12 @@ def text(document: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+    shown = ", ".join(f"{k} {_inner(v)}" for k, v in value.items()) if isinstance(value, dict) else str(value)
     return shown if len(shown) <= 160 else shown[:157] + "..."
+
+
+def _inner(value: Any) -> str:
+    return f"({', '.join(f'{k} {v}' for k, v in value.items())})" if isinstance(value, dict) else str(value)
 
 
 def rejected_row(row: Mapping[str, Any]) -> str:

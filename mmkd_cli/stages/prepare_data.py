@@ -101,9 +101,10 @@ def _refuse_missing(source: Source, config: Config) -> None:
     text = f"{count} files are missing; the first {len(first)}: {', '.join(first)}" if count > 1 else (
         f"1 file is missing: {first[0]}")  # fmt: skip
     if not config.skip_bad:
-        ways = ["put them there", "say --skip-bad to reject their rows and go on"]
+        them, their = ("them", "their") if count > 1 else ("it", "its")
+        ways = [f"put {them} there", f"say --skip-bad to reject {their} rows and go on"]
         if getattr(config.source, "images", "") is None and Path(first[0]).is_absolute():
-            ways.insert(1, "say which folder their paths start from by --images FOLDER")
+            ways.insert(1, "say which folder the table's paths start from by --images FOLDER")
         raise UserError(f"{text}: {', or '.join(ways)}")
     console.warn(text)
 

@@ -172,7 +172,9 @@ def _open_cache(root: Path, data: PreparedData, named: str | None, signals: Sequ
             same = any(i.role == "data" and i.fingerprint == data.artifact.fingerprint for i in artifact.inputs)
             return same and set(signals) <= artifact.content["signals"].keys()
 
-        named = artifacts.only(root, "cache", "--cache", fits).name
+        named = artifacts.only(
+            root, "cache", "--cache", fits, f" of {data.artifact.label} with {', '.join(signals)}"
+        ).name
         console.say(f"cache: {named}, the only one of {data.artifact.label} with {', '.join(signals)}")
     cache = open_cache(named, root=root)
     artifacts.require_same(cache.artifact, "data", data.artifact)

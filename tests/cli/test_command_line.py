@@ -55,7 +55,7 @@ def test_every_command_has_an_example(name: str) -> None:
         (["distill", "--set", "train.max_stpes=3"], 2, "did you mean 'train.max_steps'"),
         (["distill", "--set", "peak_lr=1"], 2, "did you mean 'train.peak_lr'"),
         (["distill"], 2, "--method is needed: name one of cls-regression"),
-        (["evaluate"], 2, "--bench is needed: name one of alignment, coco-retrieval"),
+        (["evaluate"], 2, "--bench is needed: name one of alignment, "),
         (["cache-teacher", "--weights", "w.pt"], 2, "--teacher is needed: name one of beit2, clip, "),
         (["prepare-data", "--annotations", "p.csv"], 2, "--source is needed: name one of coco, flickr30k, "),
         (["prepare-data", "--source", "image-text"], 2, "key 'source.annotations' (CSV, TSV or JSONL; "),
@@ -97,6 +97,14 @@ def test_our_failure_and_an_interruption_have_their_own_codes(
     assert done.returncode == code and done.stdout == ""
     assert lines[0].startswith(first) and lines[-1].endswith(last)
     assert any("Traceback" in line for line in lines) == (code == 1)
+
+
+def test_names_are_listed_whole(mmkd) -> None:
+    name = "a-name-of-some-length-" * 5 + "end"
+    small = [word for split in ("train", "val", "test") for word in ("--set", f"source.{split}=2")]
+    mmkd("prepare-data", "--preset", "demo", "--name", name, *small)
+    assert name in mmkd("ls", env={"COLUMNS": "60"}).stdout
+    assert "tables: train (images 2, texts 10), val (" in mmkd("show", name).stdout
 
 
 def test_list_shows_keys_with_their_sources(mmkd) -> None:

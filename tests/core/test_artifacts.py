@@ -113,6 +113,18 @@ def test_lineage_chain_and_removal(tmp_path: Path) -> None:
     assert list(artifacts.every(tmp_path)) == []
 
 
+def test_the_only_artifact_of_a_kind_or_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^--data is needed: .* has no data: make it by `mmkd prepare-data`$"):
+        artifacts.only(tmp_path, "data", "--data")
+    one = make(tmp_path, "data", "one")
+    assert artifacts.only(tmp_path, "data", "--data").path == one.path
+    with pytest.raises(UserError, match=r"has no data with labels \(there is one\): make it by `mmkd prepare-data`$"):
+        artifacts.only(tmp_path, "data", "--data", lambda artifact: False, " with labels")
+    make(tmp_path, "data", "two", seed=2)
+    with pytest.raises(UserError, match=r"2 artifacts of kind data in .* fit \(one, two\)"):
+        artifacts.only(tmp_path, "data", "--data")
+
+
 def test_plan_is_created_by_one_process_only(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from mmkd_cli.core import paths;"

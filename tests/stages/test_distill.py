@@ -69,7 +69,10 @@ def test_the_only_fitting_cache_is_used_and_named(root: Path, capsys: pytest.Cap
     document = distilled(root, None, data="squares", train__max_steps=2)
     assert "cache: vit, the only one of data 'squares' with image_cls" in capsys.readouterr().err
     assert document["name"].startswith("cls-regression-squares-")
-    with pytest.raises(UserError, match="0 artifacts of kind cache"):
+    with pytest.raises(
+        UserError,
+        match=r"--cache is needed: .* has no cache of data .* with image_cls .there is .*: make it by `mmkd cache-t",
+    ):
         distilled(root, None, data="others")
     with pytest.raises(UserError, match="--data is needed: 2 artifacts of kind data"):
         distilled(root, None)

@@ -210,8 +210,8 @@ def test_missing_files_are_counted_and_named_before_any_work(tmp_path: Path, pai
     with pytest.raises(UserError, match=r"^12 files are missing; the first 10: ") as error:
         prepare(tmp_path / "w", pairs)
     assert str(error.value).endswith(
-        ": put them there, or say which folder their paths start from by --images FOLDER, or say --skip-bad to reject "
-        "their rows and go on"
+        ": put them there, or say which folder the table's paths start from by --images FOLDER, or say --skip-bad to "
+        "reject their rows and go on"
     )
     source = {"name": "image-text", "annotations": str(pairs), "images": str(tmp_path)}
     with pytest.raises(UserError, match=": put them there, or say --skip-bad"):
