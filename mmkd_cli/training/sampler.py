@@ -103,7 +103,7 @@ class Sampler:
         if self.steps_per_epoch == 0:
             raise UserError(
                 f"train.batch_size {batch_size} is more than the {sum(self._quota)} training rows: "
-                "make it smaller, or set train.drop_last=false"
+                "give a smaller --batch-size, or set train.drop_last=false"
             )
         self._held: dict[tuple[int, int], np.ndarray] = {}
 
