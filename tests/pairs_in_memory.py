@@ -35,6 +35,20 @@ class MemoryTargets:
         return View(left=0.25 * view, width=0.25)
 
 
+class MemoryStates:
+    """text_states of [texts, tokens, width] random numbers."""
+
+    n_views = 0
+
+    def __init__(self, texts: int, shape: tuple[int, int], seed: int = 0) -> None:
+        self.values = torch.randn((texts, *shape), generator=torch.Generator().manual_seed(seed)).bfloat16()
+        self.specs: Mapping[str, SignalSpec] = {"text_states": SignalSpec("text_states", "texts", shape)}
+
+    def gather(self, signals: Sequence[str], rows: np.ndarray, views: np.ndarray | None = None) -> dict[str, Tensor]:
+        assert list(signals) == ["text_states"] and views is None
+        return {"text_states": self.values[torch.as_tensor(rows)]}
+
+
 def picture(row: int) -> bytes:
     """32 x 32, four columns of a row's own greys."""
     values = np.repeat(np.arange(4, dtype=np.uint8) * 10 + row * 4, 8)
@@ -52,10 +66,14 @@ def captions_of(pictures: int, per_picture: int, seed: int) -> list[str]:
 def pairs(
     pictures: int = 8, per_picture: int = 3, width: int = 12, n_views: int = 0, name: str = "pairs",
     splits: Sequence[str] = ("train", "val"), rejected: Mapping[tuple[str, str], Sequence[int]] | None = None,
+    states: tuple[int, int] | None = None,
 ) -> TrainingData:  # fmt: skip
-    """One opened data set; texts that belong to no picture stand at the end of each split."""
+    """One opened data set; texts that belong to no picture stand at the end of each split.
+
+    states: tokens and width of text_states, in the place of image_cls.
+    """
     tables: dict[str, dict[str, Any]] = {}
-    targets: dict[str, MemoryTargets] = {}
+    targets: dict[str, MemoryTargets | MemoryStates] = {}
     for seed, split in enumerate(splits):
         texts = [*captions_of(pictures, per_picture, seed), "no picture at all"]
         owners = [*(i % pictures for i in range(pictures * per_picture)), -1]
@@ -71,7 +89,9 @@ def pairs(
                 features=datasets.Features({"image_id": datasets.Value("string"), "image": datasets.Image()}),
             ),
         }
-        targets[split] = MemoryTargets(pictures, width, n_views, seed)
+        targets[split] = (
+            MemoryStates(len(texts), states, seed) if states else MemoryTargets(pictures, width, n_views, seed)
+        )
     refused = rejected or {}
     return TrainingData(
         name, 1.0, tuple(splits), tables.__getitem__, targets.get,

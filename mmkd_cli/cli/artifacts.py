@@ -122,6 +122,8 @@ def _show_config(path: Path, json_: bool) -> None:
         counts = built["parameters"]
         teacher = f"{built['teacher_parameters']:,}"
         typer.echo(f"parameters: {counts['total']:,} in all, {counts['trainable']:,} trained; teacher {teacher}")
+        for name, part in built.get("parts", {}).items():
+            typer.echo(f"of these {name}: {part['total']:,} in all, {part['trainable']:,} trained")
 
 
 def rm(

@@ -121,7 +121,7 @@ def _run(name: str, flags: dict[str, Any], shard: str | None, shared: dict[str, 
     set_level(shared["quiet"], shared["verbose"])
     share = parse_shard(shard) if shard else None
     module = import_module(STAGES[name])
-    layers = file_layers(name, shared["config"], shared["preset"])
+    layers = file_layers(name, shared["config"], shared["preset"], flags.get("method.name"))
     layers.append(configs.Layer("--set", configs.parse_set(shared["set_"] or [])))
     given: dict[str, Any] = {}
     for dotted, value in flags.items():
@@ -144,15 +144,19 @@ def _run(name: str, flags: dict[str, Any], shard: str | None, shared: dict[str, 
         console.emit(document)
 
 
-def file_layers(stage_name: str, config: Path | None, preset: str | None) -> list[Any]:
-    """Layers of a preset and of a config file; a file of another stage is the user's mistake."""
+def file_layers(stage_name: str, config: Path | None, preset: str | None, method: str | None = None) -> list[Any]:
+    """Layers of a preset and of a config file; a file of another stage is the user's mistake.
+
+    A method's presets are in a folder of its name: `sds/paper`, or `paper` where the method is named, too.
+    """
     from mmkd_cli.core import config as configs
     from mmkd_cli.core.errors import UserError, nearest
 
     layers = []
     if preset:
         folder = Path(__file__).parent.parent / "assets" / "presets" / stage_name
-        known = [path.stem for path in folder.glob("*.toml")]
+        known = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.toml")]
+        preset = preset if preset in known or f"{method}/{preset}" not in known else f"{method}/{preset}"
         if preset not in known:
             raise UserError(f"preset {preset!r} of {stage_name} is not known{nearest(preset, known)}")
         layers.append(configs.Layer(f"preset {preset}", configs.read_toml(folder / f"{preset}.toml")))

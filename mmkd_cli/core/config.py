@@ -21,9 +21,14 @@ _UNSET: Any = object()
 
 
 class Config(BaseModel):
-    """Base of every configuration table: frozen, unknown keys refused."""
+    """Base of every configuration table: frozen, unknown keys refused.
+
+    stage_defaults: what the rest of the stage is where a slot chose this table and nothing else is said (a method's
+    published recipe), as nested values.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    stage_defaults: ClassVar[dict[str, Any]] = {}
 
 
 class StageConfig(Config):
@@ -148,6 +153,12 @@ def resolve(stage: type[StageConfig], layers: Sequence[Layer]) -> Resolved:
     for slot, kind in stage.slots.items():
         if slot not in stage.chosen and isinstance(values.get(slot), dict) and "name" not in values[slot]:
             raise _no_name(slot, kind)
+    for slot, kind in stage.slots.items():
+        chosen = values.get(slot)
+        name = chosen.get("name") if isinstance(chosen, Mapping) else None
+        defaults = registry.load(kind, name).Config.stage_defaults if name else {}
+        origins = {**{dotted: f"{slot} {name}" for dotted, _ in flatten(defaults)}, **origins}
+        values = _merge(defaults, values)
     for slot, name in stage.chosen.items():
         values[slot] = {"name": name, **values.get(slot, {})}
     model = compose(stage, values)

@@ -210,11 +210,15 @@ class DualEncoder(Protocol):
 
 
 class Counts(NamedTuple):
-    """Parameters of a training set-up, without and with what is frozen; the teacher apart."""
+    """Parameters of a training set-up, without and with what is frozen; the teacher apart.
+
+    parts: name -> total and trainable of each, where the set-up has several.
+    """
 
     total: int
     trainable: int
     teacher: int
+    parts: Mapping[str, tuple[int, int]] = {}
 
 
 # ------------------------------------------------------------------------------------------------ training
@@ -264,6 +268,8 @@ class Trainable(Protocol):
     in `model` (banks and averages as buffers or frozen submodules), so that a checkpoint of it is complete.
     frozen: modules beside the model that never change (a UNet): moved to its device, in no checkpoint and no run.
     A batch comes from the feeds of one stream; its keys tell which. Each loss has its name in one stream only.
+    One that has `measured`, a sequence of parameters that `before_step` sets, gets each loss's share in their gradient
+    logged at the steps at which it is not empty.
     """
 
     model: nn.Module
@@ -303,7 +309,11 @@ class Trainable(Protocol):
 
 
 class Method(Protocol):
-    """What `distill --method` names (and, with `build` alone, `finetune --task`)."""
+    """What `distill --method` names (and, with `build` alone, `finetune --task`).
+
+    One that runs parts of the teacher beside the student, of which no signal is cached, says `runs_teacher = True`:
+    the teacher's files must then be those that the caches were made with.
+    """
 
     Config: ClassVar[type]
 

@@ -59,6 +59,8 @@ TABLES: dict[str, dict[str, Entry]] = {
             "mmkd_cli.methods.cls_regression:ClsRegression",
             "regress the teacher's CLS; optional contrastive term (MM-D2V2)",
         ),
+        "sds": Entry("mmkd_cli.methods.sds:Sds", "tune a CLIP by score distillation from Stable Diffusion (SDS-CLIP)"),
+        "contrastive": Entry("mmkd_cli.methods.sds:Contrastive", "tune a CLIP by its own loss: the control arm of sds"),
     },
     "tasks": {},
     "benches": {

@@ -14,7 +14,7 @@ from mmkd_cli.core.contracts import Batch, PictureTransform, Position, Ragged, T
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.pictures import decode
 
-_PICTURES = 1 << 40
+PICTURES = 1 << 40
 """More than the pictures of any data set."""
 _STATISTICS_ROWS = 8192
 """Signals that are held at once while their mean is taken."""
@@ -54,7 +54,7 @@ class PairFeed:
         texts = self.texts[self.text_rows[rows].tolist()].column("text").to_pylist()
         batch: Batch = {
             **self.tokenize(texts),
-            "picture": torch.from_numpy(image_rows + self.number * _PICTURES),
+            "picture": torch.from_numpy(image_rows + self.number * PICTURES),
             self.signal: dense(self.targets.gather([self.signal], image_rows, views)[self.signal]).float(),
         }
         if self.images is not None:

@@ -69,6 +69,8 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
         context.root, config.data, config.cache, teacher, lambda tables: method.signals(config, tables),
         live=config.live, workers=context.workers,
     )  # fmt: skip
+    if getattr(method, "runs_teacher", False):
+        opened.require_teacher()
     config = config.model_copy(update={"teacher": opened.teacher})
     _require_allowed(config, opened)
     job = Job(config, context, opened, method, device)
@@ -82,6 +84,7 @@ def describe(config: Config) -> dict[str, Any]:
     return {
         "parameters": {"total": counts.total, "trainable": counts.trainable},
         "teacher_parameters": counts.teacher,
+        **({"parts": {n: {"total": a, "trainable": b} for n, (a, b) in counts.parts.items()}} if counts.parts else {}),
     }
 
 

@@ -63,6 +63,18 @@ class Opened:
                 return dict(pair.cache.artifact.plan["identity"]["teacher"])
         return {"name": self.teacher.name, **self.teacher_object.identity(self.hashes)} if self.live else None
 
+    def require_teacher(self) -> None:
+        """Refused unless the teacher's files are still those that the caches were made with; it will be run."""
+        known = self.teacher_identity()
+        if known is None or self.live:
+            return
+        now = {"name": self.teacher.name, **self.teacher_object.identity(self.hashes)}
+        if now != known:
+            raise Refused(
+                f"the teacher's files are not those that its cache was made with: {artifacts.difference(known, now)}: "
+                "name the folder that holds them by --teacher, or make the cache again"
+            )
+
     def live_identity(self) -> dict[str, Any]:
         """How a live teacher is run, data set by data set: where a cache is named, as that was made."""
         seen = []

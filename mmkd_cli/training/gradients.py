@@ -7,7 +7,7 @@ again, with the leaves' gradients sent back through it. One piece on one process
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,6 +69,8 @@ class Gradients:
     ) -> None:  # fmt: skip
         self._trainable, self._parameters, self._config = trainable, parameters, config
         self._device, self._lowered = device, precision == "bfloat16"
+        self._alone: str | None = None
+        """The one loss that counts, while its gradient is measured."""
 
     def __call__(self, shares: Shares) -> StepLosses:
         step = StepLosses({}, {}, {})
@@ -80,6 +82,27 @@ class Gradients:
                 whole.update(part)
         distribution.sum_gradients(self._parameters)
         return step
+
+    def loss_shares(self, shares: Shares, measured: Sequence[Tensor], names: Iterable[str]) -> dict[str, Tensor]:
+        """`grad_share/NAME`: the norm over `measured` of a loss's own gradient, over the sum of these norms.
+
+        Runs the step again once a loss, over the whole global batch. Gradients and running statistics stay as they are.
+        """
+        kept, before = [parameter.grad for parameter in self._parameters], RunningStatistics(self._trainable.model)
+        norms = {}
+        for name in names:
+            for parameter in self._parameters:
+                parameter.grad = None
+            self._alone = name
+            self(shares)
+            gradients = [parameter.grad for parameter in measured if parameter.grad is not None]
+            norms[f"grad_share/{name}"] = torch.nn.utils.get_total_norm(gradients).to(self._device)
+        self._alone = None
+        for parameter, gradient in zip(self._parameters, kept, strict=True):
+            parameter.grad = gradient
+        before.restore()
+        total = torch.stack([*norms.values()]).sum()
+        return {name: norm / total for name, norm in norms.items()}
 
     def _run(self, share: Share) -> StepLosses:
         whole, rows = share.whole, rows_in(share.batch)
@@ -113,7 +136,10 @@ class Gradients:
     def weighted(self, losses: Mapping[str, Tensor]) -> Tensor:
         """The sum of losses times their weights."""
         weights = self._trainable.weights
-        return torch.stack([weights.get(name, 1.0) * value.float() for name, value in losses.items()]).sum()
+        counted = {name: value for name, value in losses.items() if self._alone in (None, name)}
+        if not counted:
+            return torch.zeros((), device=self._device)
+        return torch.stack([weights.get(name, 1.0) * value.float() for name, value in counted.items()]).sum()
 
     def _by_leaves(
         self, share: Share, bounds: list[tuple[int, int]], held: dict[int, Outputs], forward: Forward, sums: _Sums,

@@ -182,6 +182,8 @@ class _Run:
         lr = self.schedule.set(batch.step)
         self.trainable.before_step(batch.step)
         said = self.gradients(shares)
+        if measured := getattr(self.trainable, "measured", ()):
+            said.report.update(self.gradients.loss_shares(shares, measured, said.losses))
         checked = {"loss": self.gradients.weighted(said.losses), **said.losses}
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         if self.config.clip_norm is not None or self.config.on_nan == "skip":

@@ -26,6 +26,11 @@ def seed_all(*parts: str | int) -> None:
     torch.manual_seed(key & 0x7FFFFFFFFFFFFFFF)
 
 
+def generator(*parts: str | int) -> np.random.Generator:
+    """Philox, keyed by `parts`: of its draws nothing depends on what was drawn before."""
+    return np.random.Generator(np.random.Philox(key=key_of(*parts)))
+
+
 def permutation(n: int, *parts: str | int) -> np.ndarray:
     """int64 [n], a permutation of range(n) by Philox."""
-    return np.random.Generator(np.random.Philox(key=key_of(*parts))).permutation(n)
+    return generator(*parts).permutation(n)

@@ -13,7 +13,10 @@ import torch
 from mmkd_cli.core import registry
 from mmkd_cli.core.config import describe
 from mmkd_cli.core.contracts import Outputs, Position, SignalSpec
+from mmkd_cli.teachers.stable_diffusion import StableDiffusionConfig
 from mmkd_cli.training.config import TrainConfig
+from tests.architectures.tiny_clip import tiny_clip
+from tests.architectures.tiny_stable_diffusion import MAX_TOKENS, WIDTH, stable_diffusion
 from tests.pairs_in_memory import pairs
 from tests.students import small_students
 
@@ -26,6 +29,7 @@ def students(folder: Path) -> dict[str, dict[str, Any]]:
         "unimodal": {**sizes, "text": "scratch", "depth": 1, "vocabulary": 64},
         "mm-d2v2": {**sizes, "image_weights": str(image), "text_weights": str(text), "depth": 2, "image_size": 32,
                     "vocabulary": small_students.BPE_TOKENS},
+        "clip": tiny_clip(folder / "clip"),
     }  # fmt: skip
 
 
@@ -40,28 +44,35 @@ class TeacherSizes:
 
 
 DUAL_ENCODER = ("identity", "picture_transform", "tokenize", "embed_images", "embed_texts", "load", "files")
-TRAINS = {"cls-regression": ("unimodal", "mm-d2v2")}
+TRAINS = {"cls-regression": ("unimodal", "mm-d2v2"), "sds": ("clip",), "contrastive": ("clip",)}
+SIGNALS = {"cls-regression": ("image_cls",), "sds": ("text_states",), "contrastive": ()}
 CASES = [(method, student) for method, students_ in TRAINS.items() for student in students_]
 
 
 def stage(folder: Path, method: str, student: str) -> Any:
+    teacher = StableDiffusionConfig(weights=str(stable_diffusion(folder / "sd"))) if method == "sds" else None
     return SimpleNamespace(
         method=registry.load("methods", method).Config(contrastive_weight=1.0),
         student=registry.load("students", student).Config(**students(folder)[student]),
+        teacher=teacher,
         train=TrainConfig(),
     )
 
 
+def data(method: str) -> Any:
+    return [pairs(pictures=12, states=(MAX_TOKENS, WIDTH)) if method == "sds" else pairs(pictures=12, width=40)]
+
+
 def test_there_is_a_case_of_every_registered_method_and_student() -> None:
     assert TRAINS.keys() == registry.TABLES["methods"].keys()
-    assert {student for named in TRAINS.values() for student in named} | {"clip"} == registry.TABLES["students"].keys()
+    assert {student for named in TRAINS.values() for student in named} == registry.TABLES["students"].keys()
 
 
 @pytest.mark.parametrize(("method", "student"), CASES)
 def test_a_method_trains_its_students(tmp_path: Path, method: str, student: str) -> None:
     config, chosen = stage(tmp_path, method, student), registry.load("methods", method)
-    assert chosen.signals(config, {"images", "texts"}) == ("image_cls",)
-    trainable = chosen.build(config, [pairs(width=40)], "cpu")
+    assert chosen.signals(config, {"images", "texts"}) == SIGNALS[method]
+    trainable = chosen.build(config, data(method), "cpu")
     batch = trainable.feeds[0].load(np.arange(10), Position(0, 0, 0))
     assert all(len(value) == 10 for value in batch.values())
     outputs = trainable.forward(batch)
@@ -84,12 +95,12 @@ def test_a_method_trains_its_students(tmp_path: Path, method: str, student: str)
 @pytest.mark.parametrize(("method", "student"), CASES)
 def test_a_saved_run_is_the_trained_model(tmp_path: Path, method: str, student: str) -> None:
     config = stage(tmp_path, method, student)
-    trainable = registry.load("methods", method).build(config, [pairs(width=40)], "cpu")
+    trainable = registry.load("methods", method).build(config, data(method), "cpu")
     trainable.model.eval()
     run = tmp_path / "run"
     run.mkdir()
     trainable.save(run)
-    assert (run / "heads.safetensors").is_file() and any((run / "model").iterdir())
+    assert (run / "heads.safetensors").is_file() == (method != "contrastive") and any((run / "model").iterdir())
     plan = {"student": config.student.model_dump(mode="json")}
     loaded = registry.load("students", student).load(run, plan)
     batch = trainable.feeds[0].load(np.arange(5), Position(0, 0, 0))
@@ -100,11 +111,11 @@ def test_a_saved_run_is_the_trained_model(tmp_path: Path, method: str, student: 
 @pytest.mark.parametrize(("method", "student"), CASES)
 def test_counting_needs_no_weights_and_is_exact(tmp_path: Path, method: str, student: str) -> None:
     config, chosen = stage(tmp_path, method, student), registry.load("methods", method)
-    trainable = chosen.build(config, [pairs(width=40)], "cpu")
+    trainable = chosen.build(config, data(method), "cpu")
     if student == "unimodal":  # its vocabulary is what the captions gave
         words = len(trainable.model.tokenize.tokenizer)
         config.student = config.student.model_copy(update={"vocabulary": words})
-    without = {"image_weights": None, "text_weights": None}
+    without = {"image_weights": None, "text_weights": None, "weights": None}
     known = type(config.student).model_fields.keys() & without.keys()
     config.student = config.student.model_copy(update=dict.fromkeys(known))
     counts = chosen.count(config, TeacherSizes())
