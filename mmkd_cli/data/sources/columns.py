@@ -70,7 +70,8 @@ def _delimited_rows(path: Path, needed: Mapping[str, str], optional: Sequence[st
             if header is None:
                 raise UserError(f"file {path} is empty: its first line must name the columns {', '.join(needed)}")
             _refuse_other_separator(path, header, needed)
-            place = {name: header.index(name) for name in _present(f"the first line of file {path}", header, needed, optional)}
+            names = _present(f"the first line of file {path}", header, needed, optional)
+            place = {name: header.index(name) for name in names}
             for number, row in enumerate((row for row in reader if row), 1):
                 if len(row) != len(header):
                     raise UserError(
