@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mmkd_cli.benches.embedding import Pairs, paired
+from mmkd_cli.benches.embedding import Pairs, pair_rows, paired, probe
 from mmkd_cli.benches.found import Names
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import BenchInput, Scores
@@ -28,9 +28,17 @@ class Alignment:
 
     Config: ClassVar[type] = AlignmentConfig
     default_split: ClassVar[str] = "test"
+    needs_data: ClassVar[bool] = True
 
     def __init__(self, config: AlignmentConfig) -> None:
         self.config = config
+
+    def files(self) -> dict[str, str]:
+        return {}
+
+    def estimate(self, given: BenchInput) -> tuple[int, float]:
+        rows = pair_rows(given.data, str(given.split))
+        return probe(given, rows.images, rows.texts)
 
     def run(self, given: BenchInput) -> Scores:
         if given.layer is not None or given.model is None:

@@ -32,25 +32,31 @@ _OURS = ("cifar10", "cifar100", "imagenet1k", "openai", "simple")
 _MOST_BYTES = 64 << 20
 
 
-def templates(name_or_file: str) -> list[str]:
-    """Templates, each with PLACE, of a set's name, `openai` (ImageNet's 80), `simple` (7), or a file: lines or JSON."""
-    if Path(name_or_file).is_file():
-        found = _listed(Path(name_or_file), "templates")
-        return [_template(text, f"templates {name_or_file}, number {n}") for n, text in enumerate(found)]
-    if name_or_file in ("cifar10", "cifar100"):
+def templates(name: str) -> list[str]:
+    """Templates, each with PLACE: a set's, `openai` (ImageNet's 80) or `simple` (7)."""
+    if name in ("cifar10", "cifar100"):
         return list(_OF_CIFAR)
-    if name_or_file in _OURS:
+    if name in _OURS:
         import open_clip
 
-        ours = open_clip.SIMPLE_IMAGENET_TEMPLATES if name_or_file == "simple" else open_clip.OPENAI_IMAGENET_TEMPLATES
-        return [fill(PLACE) for fill in ours]
-    found_there = _of_clip_benchmark().get(name_or_file)
-    if found_there is None:
+        ours = open_clip.SIMPLE_IMAGENET_TEMPLATES if name == "simple" else open_clip.OPENAI_IMAGENET_TEMPLATES
+        return [template(PLACE) for template in ours]
+    found = _of_clip_benchmark().get(name)
+    if found is None:
         raise UserError(
-            f"templates {name_or_file!r}: neither a file nor a set's name{nearest(name_or_file, sets())}"
-            + ("" if find_spec("clip_benchmark") else "; pip install clip-benchmark knows more sets")
+            f"set {name!r} has no templates here{nearest(name, [*sets(), 'openai', 'simple'])}: "
+            + ("" if find_spec("clip_benchmark") else "pip install clip-benchmark brings those of its sets, or ")
+            + "name another set's by --set bench.templates=NAME, or a file by --set bench.template_file=FILE"
         )
-    return list(found_there)
+    return list(found)
+
+
+def templates_from(file: str) -> list[str]:
+    """Templates of a file, lines or a JSON list, each with PLACE or {}."""
+    if not Path(file).is_file():
+        raise UserError(f"templates {file} are not a file: give lines or a JSON list, each with {PLACE}")
+    found = _listed(Path(file), "templates")
+    return [_template(text, f"templates {file}, number {number}") for number, text in enumerate(found)]
 
 
 def sets() -> list[str]:

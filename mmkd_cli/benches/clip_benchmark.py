@@ -11,6 +11,7 @@ _DATASETS = {
     "flickr8k-retrieval": "flickr8k",
 }
 _METRICS = {"text_to_image_recall": "image_retrieval_recall", "image_to_text_recall": "text_retrieval_recall"}
+_CLASSIFICATION = ("acc1", "acc5", "mean_per_class_recall")
 
 
 def clip_benchmark_layout(document: Mapping[str, Any], data: str | None) -> dict[str, Any] | None:
@@ -21,6 +22,10 @@ def clip_benchmark_layout(document: Mapping[str, Any], data: str | None) -> dict
         for name, _, k in [full.partition("@")]
         if name in _METRICS
     }
+    task = "zeroshot_retrieval"
+    if document["bench"] == "zeroshot-classification":
+        metrics = {name: document["metrics"][name] / 100 for name in _CLASSIFICATION if name in document["metrics"]}
+        task = "zeroshot_classification"
     if not metrics:
         return None
     library, _, rest = str(document["model"]["name"]).partition(":")
@@ -30,7 +35,7 @@ def clip_benchmark_layout(document: Mapping[str, Any], data: str | None) -> dict
         "dataset": _DATASETS.get(document["bench"], data or "embeddings"),
         "model": arch if of_library else document["model"]["name"],
         "pretrained": weights if of_library else document["model"]["kind"],
-        "task": "zeroshot_retrieval",
+        "task": task,
         "metrics": metrics,
         "language": "en",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ from mmkd_cli.data.batches import batches
 
 # Rows whose squared length is this near to 1 are normalised already and are compared by the very numbers given.
 _UNIT = 1e-5
+
+PROBE_BATCHES = 2
+"""Batches of pictures and of texts that are embedded to estimate the time of all."""
 
 
 LAYOUT = (
@@ -110,6 +114,17 @@ def embed_texts(given: BenchInput, rows: NDArray[np.int64], layer: str | None = 
     table = given.data.table("texts", str(given.split))
     source = batches(table, "texts", _cut(rows, given.batch_size), tokenize=_model(given).tokenize)
     return _embed(given, source, "texts", len(rows), layer)
+
+
+def probe(given: BenchInput, images: NDArray[np.int64], texts: NDArray[np.int64]) -> tuple[int, float]:
+    """How many rows of `given.data` are embedded, and the seconds of all, from a few of each kind."""
+    seconds = 0.0
+    for embed, every in ((embed_images, images), (embed_texts, texts)):
+        some = every[: PROBE_BATCHES * given.batch_size]
+        began = time.perf_counter()
+        embed(given, some, given.layer)
+        seconds += (time.perf_counter() - began) / len(some) * len(every)
+    return len(images) + len(texts), seconds
 
 
 def normalized(rows: Tensor) -> Tensor:

@@ -184,9 +184,9 @@ def located(names: Sequence[str], folders: Sequence[Path], advice: str) -> list[
         else:
             found.append(there)
     if missing:
-        where = " or ".join(map(str, folders)) or "no folder"
+        where = f"in {' or '.join(map(str, folders))}" if folders else "there"
         raise UserError(
-            f"{len(missing):,} of {len(names):,} pictures are not in {where}, the first is {missing[0]!r}: {advice}"
+            f"{len(missing):,} of {len(names):,} pictures are not {where}, the first is {missing[0]!r}: {advice}"
         )
     return found
 

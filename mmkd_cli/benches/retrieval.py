@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mmkd_cli.benches import retrieval_page
-from mmkd_cli.benches.embedding import Pairs, paired
+from mmkd_cli.benches.embedding import Pairs, pair_rows, paired, probe
 from mmkd_cli.benches.found import Names, find
 from mmkd_cli.core import console
 from mmkd_cli.core.config import Config, key
@@ -51,11 +51,19 @@ class Retrieval:
 
     Config: ClassVar[type] = RetrievalConfig
     default_split: ClassVar[str] = "test"
+    needs_data: ClassVar[bool] = True
     source: ClassVar[str | None] = None
     test_sizes: ClassVar[tuple[int, int] | None] = None
 
     def __init__(self, config: RetrievalConfig) -> None:
         self.config = config
+
+    def files(self) -> dict[str, str]:
+        return {}
+
+    def estimate(self, given: BenchInput) -> tuple[int, float]:
+        rows = pair_rows(given.data, str(given.split))
+        return probe(given, rows.images, rows.texts)
 
     def run(self, given: BenchInput) -> Scores:
         pairs = paired(given, given.layer)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mmkd_cli.core import registry
 from mmkd_cli.core.config import Config, validate
 from mmkd_cli.core.contracts import Bench, BenchInput, Scores
+from mmkd_cli.core.errors import UserError
+from mmkd_cli.core.fingerprints import sha256_file, sha256_json
+from mmkd_cli.data.sources.image_folder import SUFFIXES
 
 
 def open_bench(bench: str | Mapping[str, Any] | Config) -> Bench:
@@ -20,8 +24,11 @@ def open_bench(bench: str | Mapping[str, Any] | Config) -> Bench:
     return chosen(validate(chosen.Config, keys))  # type: ignore[no-any-return]
 
 
-def score(bench: str | Mapping[str, Any] | Config, given: BenchInput) -> Scores:
-    """Run a bench. A model that is being trained is left in the mode (training or not) that it was in."""
+def score(bench: Bench | str | Mapping[str, Any] | Config, given: BenchInput) -> Scores:
+    """Run a bench, opened or by its name.
+
+    A model that is being trained is left in the mode (training or not) that it was in.
+    """
     import torch
 
     model = given.model
@@ -29,10 +36,29 @@ def score(bench: str | Mapping[str, Any] | Config, given: BenchInput) -> Scores:
     for module in training:
         module.training = False
     try:
-        return open_bench(bench).run(given)
+        opened = open_bench(bench) if isinstance(bench, (str, Mapping, Config)) else bench
+        return opened.run(given)
     finally:
         for module in training:
             module.training = True
+
+
+def file_hashes(bench: Bench, memory: Path | None = None) -> dict[str, str]:
+    """Key -> SHA-256 of what a bench reads from its own files. Pictures of a folder count by their names and sizes."""
+    return {key: _content(Path(place).expanduser(), memory) for key, place in bench.files().items()}
+
+
+def _content(place: Path, memory: Path | None) -> str:
+    if not place.is_dir():
+        if not place.is_file():
+            raise UserError(f"{place} is not there: name the file that the bench reads")
+        return sha256_file(place, memory)
+    found: dict[str, int | str] = {}
+    for path in sorted(p for p in place.rglob("*") if p.is_file() and not p.name.startswith(".")):
+        is_picture = path.suffix.lower() in SUFFIXES
+        name = path.relative_to(place).as_posix()
+        found[name] = path.stat().st_size if is_picture else sha256_file(path, memory)
+    return sha256_json(found)
 
 
 def default_split(bench: Bench, splits: tuple[str, ...]) -> str:

@@ -1,12 +1,13 @@
 """Whether a score is zero-shot: judged from manifests, never from names that a user chose.
 
-Yes where the model saw nothing of the set and was trained without a contrastive loss, which is retrieval's own
-objective (the MM-D2V2 notes do not call retrieval zero-shot with one). Where no manifest tells, the value is None.
+Yes where the model saw nothing of the set and, on a bench of matching, was trained without a contrastive loss, which is
+that bench's own objective (the MM-D2V2 notes do not call retrieval zero-shot with one). Where no manifest tells, the
+value is None.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from mmkd_cli.core.artifacts import Artifact
@@ -17,22 +18,31 @@ RELATED = frozenset({"flickr8k", "flickr30k"})
 """Flickr30k extends Flickr8k: the photos of one are among the other's."""
 
 
-def zero_shot(run: Artifact | None, trained_on: Sequence[Artifact | None], data: Artifact | None) -> dict[str, Any]:
-    """{"value": bool or None, "reason"}. trained_on: the run's data, None for what is no longer there."""
+def zero_shot(
+    run: Artifact | None, trained_on: Sequence[Artifact | None], data: Artifact | None,
+    shows: Collection[str] | None = None, *, matching: bool = True,
+) -> dict[str, Any]:  # fmt: skip
+    """{"value": bool or None, "reason"}. trained_on: the run's data, None for what is no longer there.
+
+    shows: of a bench's own, published files the sources of prepared data whose pictures they show. matching: whether
+    the bench asks for what a contrastive loss trains, the matching of pictures and texts (classification does not).
+    """
     if run is None:
         return {"value": None, "reason": "no manifest says what the model was trained on"}
-    if data is None:
+    if data is None and shows is None:
         return {"value": None, "reason": "no manifest says what the scored items are"}
     for seen in trained_on:
-        if seen is not None and (why := _same_set(seen, data)):
+        why = "" if seen is None else _same_set(seen, data) if data else _shown_by(seen, shows or ())
+        if seen is not None and why:
             return {"value": False, "reason": f"trained on {seen.label} (its training split), {why}"}
-    terms = contrastive_terms(run.plan["config"])
+    terms = contrastive_terms(run.plan["config"]) if matching else []
     if terms:
         return {"value": False, "reason": f"not trained on this set, but with a contrastive loss ({', '.join(terms)})"}
     if None in trained_on or not trained_on:
         return {"value": None, "reason": "some of the data that the model was trained on is no longer in the root"}
     names = ", ".join(seen.label for seen in trained_on if seen is not None)
-    return {"value": True, "reason": f"trained on {names} only, with no contrastive loss"}
+    without = ", with no contrastive loss" if matching else ""
+    return {"value": True, "reason": f"trained on {names} only{without}"}
 
 
 def contrastive_terms(config: Mapping[str, Any]) -> list[str]:
@@ -43,6 +53,12 @@ def contrastive_terms(config: Mapping[str, Any]) -> list[str]:
         for name, value in method.items()
         if "contrastive" in name and isinstance(value, (int, float)) and value > 0
     ]
+
+
+def _shown_by(seen: Artifact, shows: Collection[str]) -> str:
+    """Why a bench's own files may show pictures of a data artifact, or an empty string."""
+    source = seen.content.get("source")
+    return f"made from {source}, pictures of which the bench shows" if source in shows else ""
 
 
 def _same_set(seen: Artifact, data: Artifact) -> str:

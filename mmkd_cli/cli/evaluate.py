@@ -27,6 +27,12 @@ def evaluate(
     ] = None,
     split: Annotated[str | None, typer.Option(help="train, val, test (default: test where there is one).")] = None,
     layer: Annotated[str | None, typer.Option(help="Output to measure: encoder, projection, shared.")] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="The bench's own files: a folder or a file (winoground, aro, sugarcrepe).")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="The bench's pictures (also of a set that zeroshot-classification names).")
+    ] = None,
     embeddings: Annotated[Path | None, typer.Option(help="Score ready embeddings: npz or safetensors.")] = None,
 ) -> dict[str, Any]:
     """Scores by the official rules, with intervals, and a page to look at.
@@ -45,5 +51,7 @@ def evaluate(
         "teacher_weights": weights,
         "split": split,
         "layer": layer,
+        "bench.annotations": annotations,
+        "bench.images": images,
         "embeddings": embeddings,
     }

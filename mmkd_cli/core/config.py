@@ -176,6 +176,10 @@ def validate(model: type[Config], values: Mapping[str, Any], origins: Mapping[st
         dotted = ".".join(str(part) for part in first["loc"])
         where = f" ({(origins or {})[dotted]})" if dotted in (origins or {}) else ""
         if first["type"] == "extra_forbidden":
+            slot, _, last = dotted.partition(".")
+            if (origins or {}).get(dotted) == "flag" and last:
+                flag, chosen = last.replace("_", "-"), values[slot].get("name")
+                raise UserError(f"--{flag}: {slot} {chosen!r} has no key {last!r}: leave the flag out") from None
             raise UserError(f"key {dotted!r}{where} is not known{_nearest_key(model, dotted)}") from None
         if first["type"] == "missing":
             if dotted in getattr(model, "slots", {}):

@@ -365,7 +365,9 @@ class TrainingData:
 # ------------------------------------------------------------------------------------------------ benches
 @dataclass
 class BenchInput:
-    """What a bench may score: a model on data, ready embeddings, or predictions. What is not given is None.
+    """What a bench may score: a model, on prepared data or on the bench's own files, or ready embeddings.
+
+    What is not given is None.
 
     layer: the model's output to measure, None for its own default. precision: float32 or bfloat16, of the forward.
     metrics_only: no intervals, items or page (a callback in training).
@@ -376,9 +378,6 @@ class BenchInput:
     split: str | None = None
     targets: Callable[[str], Targets | None] | None = None
     embeddings: Mapping[str, np.ndarray] | None = None
-    predictions: Path | None = None
-    annotations: Path | None = None
-    images: Path | None = None
     layer: str | None = None
     precision: str = "float32"
     metrics_only: bool = False
@@ -390,7 +389,8 @@ class BenchInput:
 @dataclass
 class Scores:
     """A bench's result. metrics: names and units of the bench's table. items: one JSON object an item, streamed to
-    predictions.jsonl. page: blocks for reports.page (see there)."""
+    predictions.jsonl. page: blocks for reports.page (see there). official: whether the items are the published ones;
+    None where that is not asked."""
 
     metrics: dict[str, float]
     counts: dict[str, int]
@@ -399,15 +399,33 @@ class Scores:
     quoted: list[dict[str, Any]] = field(default_factory=list)
     items: Iterable[dict[str, Any]] = ()
     page: list[Any] = field(default_factory=list)
+    official: bool | None = None
 
 
 class Bench(Protocol):
-    """What `evaluate --bench` names."""
+    """What `evaluate --bench` names. Files that it reads are keys of its Config, which flags of the same names set."""
 
     Config: ClassVar[type]
     default_split: ClassVar[str]
+    """Where prepared data have it; of a bench's own files what they are called."""
 
     def __init__(self, config: Any) -> None: ...
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether it scores on prepared data; else its own files hold the items (a class attribute will do)."""
+        ...
+
+    def files(self) -> Mapping[str, str]:
+        """Key -> file or folder whose content decides the scores; enters the request by hash, never by path.
+
+        UserError where one is named and not there.
+        """
+        ...
+
+    def estimate(self, given: BenchInput) -> tuple[int, float]:
+        """Rows that `run` would put through the model, and seconds for all of them, from a few. Writes nothing."""
+        ...
 
     def run(self, given: BenchInput) -> Scores: ...
 

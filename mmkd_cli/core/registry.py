@@ -75,6 +75,13 @@ TABLES: dict[str, dict[str, Entry]] = {
         "alignment": Entry(
             "mmkd_cli.benches.alignment:Alignment", "cosine of positive and negative pairs, layer by layer"
         ),
+        "winoground": Entry("mmkd_cli.benches.winoground:Winoground", "two pictures, two captions of the same words"),
+        "aro": Entry("mmkd_cli.benches.aro:Aro", "attributes, relations and the order of words (ARO)"),
+        "sugarcrepe": Entry("mmkd_cli.benches.sugarcrepe:SugarCrepe", "a caption against a fluent negative one"),
+        "zeroshot-classification": Entry(
+            "mmkd_cli.benches.zeroshot_classification:ZeroShotClassification",
+            "class folders, CIFAR, ImageNet: class names in templates",
+        ),
     },
 }
 """Kind -> name -> entry. Adding a name is adding a line."""

@@ -27,9 +27,6 @@ from mmkd_cli.core.fingerprints import sha256_file, sha256_json, without_notes
 if TYPE_CHECKING:
     from mmkd_cli.stages.evaluation_inputs import Opened
 
-PROBE_BATCHES = 2
-"""Batches of pictures and of texts that are embedded to estimate the time of all."""
-
 
 class Config(StageConfig):
     """`stage = "evaluate"`."""
@@ -112,21 +109,13 @@ class Job:
             self._given()  # a file that can't be read is refused now
         else:
             self.opened.require_teacher()
-            from mmkd_cli.benches.embedding import embed_images, embed_texts, pair_rows
-
-            given, found = self._given(), pair_rows(self.opened.data, self.opened.split)
-            rows = len(found.images) + len(found.texts)
-            for embed, every in ((embed_images, found.images), (embed_texts, found.texts)):
-                some = every[: PROBE_BATCHES * self.config.batch_size]
-                began = time.perf_counter()
-                embed(given, some, self.config.layer)
-                seconds += (time.perf_counter() - began) / len(some) * len(every)
+            rows, seconds = self.bench.estimate(self._given())
         what = f"{rows:,} rows" if self.opened else self.config.embeddings
         console.say(f"would score {what} by {self.bench_name}: about {seconds:,.0f} s on {self.device}")
         return {**document, "rows": rows, "seconds": seconds, "device": self.device}
 
     def plan(self) -> Plan:
-        """What decides the scores: bench, model, data and split, or the embeddings' bytes.
+        """What decides the scores: bench with its own files, model, data and split, or the embeddings' bytes.
 
         The pictures' signal is that of the run's teacher, which the run stands for, from whichever of its caches or
         live: only where a cache was named is its precision part of what was asked.
@@ -138,9 +127,9 @@ class Job:
             "config": configs.identity(config),
             "inputs": {i.role: i.fingerprint for i in inputs if i.kind != "cache"},
         }
-        if opened is None:
-            identity["files"] = {"embeddings": self._embeddings_sha256()}
-        else:
+        if files := self._files():
+            identity["files"] = files
+        if opened is not None:
             identity["split"] = opened.split
             if opened.kind != "run":
                 identity["model"] = opened.model.identity()
@@ -180,7 +169,7 @@ class Job:
         folder = artifact.path
         if self.opened is not None:
             self.opened.require_teacher()
-        scores = score(self.config.bench, self._given())
+        scores = score(self.bench, self._given())
         document = self._document(scores)
         with (
             paths.atomic_path(folder / "predictions.jsonl") as temporary,
@@ -189,7 +178,10 @@ class Job:
             for item in scores.items:
                 out.write(json.dumps(item, ensure_ascii=False, allow_nan=False) + "\n")
         names = ["predictions.jsonl", "scores.json", "report.html"]
-        layout = clip_benchmark_layout(document, self.opened.data.artifact.name if self.opened else None)
+        data = self.opened.data if self.opened else None
+        layout = clip_benchmark_layout(
+            document, data.artifact.name if data else getattr(self.config.bench, "set", None)
+        )
         if layout is not None:
             paths.write_json(folder / "clip_benchmark.json", layout)
             names.append("clip_benchmark.json")
@@ -208,18 +200,16 @@ class Job:
         opened = self.opened
         model: dict[str, Any] = {"name": opened.name, "kind": opened.kind} if opened else {
             "name": Path(str(self.config.embeddings)).name, "kind": "embeddings"}  # fmt: skip
-        fingerprints = {i.role: i.fingerprint for i in (opened.inputs() if opened else ())}
-        if opened is None:
-            fingerprints["embeddings"] = self._embeddings_sha256()
-        elif opened.kind != "run":
+        fingerprints = {i.role: i.fingerprint for i in (opened.inputs() if opened else ())} | self._files()
+        if opened is not None and opened.kind != "run":
             fingerprints["model"] = sha256_json(opened.model.identity())
         if self.config.layer is not None:
             model["layer"] = self.config.layer
         return {
             "bench": self.bench_name,
-            "split": opened.split if opened else None,
+            "split": opened.split if opened else None if self.bench.needs_data else self.bench.default_split,
             "model": model,
-            "zero_shot": self._zero_shot(),
+            "zero_shot": self._zero_shot(scores.official),
             "counts": scores.counts,
             "metrics": scores.metrics,
             "intervals": {name: list(interval) for name, interval in scores.intervals.items()},
@@ -229,21 +219,29 @@ class Job:
             "versions": artifacts.versions(),
         }
 
-    def _zero_shot(self) -> dict[str, Any]:
+    def _zero_shot(self, official: bool | None) -> dict[str, Any]:
         from mmkd_cli.benches.zero_shot import zero_shot
         from mmkd_cli.stages.evaluation_inputs import trained_on
 
-        if self.opened is None:
-            return zero_shot(None, [], None)
-        run = self.opened.runs[0] if self.opened.kind == "run" else None
+        opened = self.opened
+        run = opened.runs[0] if opened and opened.kind == "run" else None
         seen = trained_on(self.context.root, run) if run else []
-        return zero_shot(run, seen, self.opened.data.artifact)
+        data = opened.data.artifact if opened and opened.data else None
+        shows = getattr(self.bench, "sources", frozenset()) if official else None
+        return zero_shot(run, seen, data, shows, matching=getattr(self.bench, "matching", True))
 
-    def _embeddings_sha256(self) -> str:
-        path = Path(str(self.config.embeddings))
-        if not path.is_file():
-            raise UserError(f"embeddings {path} is not a file: give an .npz or .safetensors")
-        return sha256_file(path, self.context.root / ".hashes")
+    def _files(self) -> dict[str, str]:
+        """SHA-256 of the files that are scored: the bench's own, and the embeddings."""
+        from mmkd_cli.benches.runner import file_hashes
+
+        memory = self.context.root / ".hashes"
+        found = file_hashes(self.bench, memory)
+        if self.config.embeddings is not None:
+            path = Path(self.config.embeddings)
+            if not path.is_file():
+                raise UserError(f"embeddings {path} is not a file: give an .npz or .safetensors")
+            found["embeddings"] = sha256_file(path, memory)
+        return found
 
     def _show(self, document: Mapping[str, Any], folder: Path) -> None:
         from mmkd_cli.reports.result import quoted_table, score_table

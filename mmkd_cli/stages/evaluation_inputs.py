@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Opened:
-    """runs: those among the model's parts. cache: None where pictures are read, or the teacher runs live."""
+    """runs: those among the model's parts. data: None where the bench reads its own files. cache: None where pictures
+    are read, or the teacher runs live."""
 
     model: DualEncoder
     name: str
     kind: str
     runs: Sequence[Artifact]
-    data: PreparedData
+    data: PreparedData | None
     split: str
     cache: Cache | None
     root: Path
@@ -41,8 +42,8 @@ class Opened:
         """As the plan records them. A cache that nobody named is among them, and no part of what was asked."""
         roles = ["model"] if len(self.runs) == 1 else [f"model.{number}" for number in range(len(self.runs))]
         found = [run.as_input(role) for role, run in zip(roles, self.runs, strict=True)]
-        found.append(self.data.artifact.as_input("data"))
-        return (*found, *([self.cache.artifact.as_input("cache")] if self.cache else []))
+        of_data = [self.data.artifact.as_input("data")] if self.data else []
+        return (*found, *of_data, *([self.cache.artifact.as_input("cache")] if self.cache else []))
 
     def precision(self) -> dict[str, str]:
         """Of the cached signal: computed in, and stored as."""
@@ -60,6 +61,9 @@ class Opened:
         if self.model.image_signal is None or self.cache is not None:
             return
         run, signal = self.runs[0], self.model.image_signal
+        missing = (
+            f"no cache of {self.data.artifact.label if self.data else 'these pictures'} holds the pictures' {signal}"
+        )
         teacher = teacher_of(run, self.teacher_weights)
         if teacher is None:
             raise UserError(f"{run.label} names no teacher: name a cache of the pictures' {signal} by --cache")
@@ -68,11 +72,11 @@ class Opened:
             said = {"name": name, **teacher.identity(self.root / ".hashes")}
         except (UserError, OSError) as error:
             raise UserError(
-                f"no cache of {self.data.artifact.label} holds the pictures' {signal}, and the teacher {name!r} of "
-                f"{run.label} can't run ({error}): say where its weights are now by --weights"
+                f"{missing}, and the teacher {name!r} of {run.label} can't run ({error}): say where its weights are "
+                "now by --weights"
             ) from None
         _require_teacher(_teacher_identity(self.root, run), said, run, f"the signal of {name!r} with these weights")
-        console.say(f"no cache of {self.data.artifact.label} holds the pictures' {signal}: the teacher runs live")
+        console.say(f"{missing}: the teacher runs live")
 
     def targets(self) -> Callable[[str], Targets | None] | None:
         """The cached signals by split."""
@@ -94,11 +98,20 @@ def open_inputs(config: Any, root: Path, bench: Bench, device: str) -> Opened:
     if config.model is None and None in (config.image_model, config.text_model):
         raise UserError("two halves are needed: give both --image-model and --text-model, or --model alone")
     runs = [run for name in names if (run := _run(root, name)) is not None]
-    data = open_data(root, config.data or _default_data(root, runs, bench))
-    split = config.split or default_split(bench, data.splits)
-    data.tables(split)
-    if config.split is None:
-        console.say(f"split: {split}")
+    data, split = None, bench.default_split
+    if bench.needs_data:
+        data = open_data(root, config.data or _default_data(root, runs, bench))
+        split = config.split or default_split(bench, data.splits)
+        data.tables(split)
+        if config.split is None:
+            console.say(f"split: {split}")
+    else:
+        for flag in ("data", "split", "cache"):
+            if getattr(config, flag) is not None:
+                raise UserError(
+                    f"--{flag} {getattr(config, flag)}: bench {config.bench.name!r} reads its own files and no "
+                    "prepared data: leave it out"
+                )
     model = open_dual_encoder(
         config.model, root=root, image_model=config.image_model, text_model=config.text_model, device=device,
         teacher_weights=config.teacher_weights,
@@ -138,7 +151,7 @@ def _default_data(root: Path, runs: Sequence[Artifact], bench: Bench) -> str:
 
 
 def _cache(
-    config: Any, root: Path, model: DualEncoder, runs: Sequence[Artifact], data: PreparedData, split: str
+    config: Any, root: Path, model: DualEncoder, runs: Sequence[Artifact], data: PreparedData | None, split: str
 ) -> Cache | None:
     """The named cache, else the run's own if it is of this data, else another of the same teacher, else None."""
     from mmkd_cli.cache.reader import Cache, open_cache
@@ -148,6 +161,8 @@ def _cache(
         for flag, given in (("cache", config.cache), ("weights", config.teacher_weights)):
             if given is not None:
                 raise UserError(f"--{flag} {given}: this model reads pictures and no teacher's signal: leave it out")
+        return None
+    if data is None:
         return None
     run = runs[0]  # of two halves the one of pictures
     teacher = _teacher_identity(root, run)

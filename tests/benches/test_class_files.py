@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmkd_cli.benches.class_names import imagenet, names_from, sets, templates
+from mmkd_cli.benches.class_names import imagenet, names_from, sets, templates, templates_from
 from mmkd_cli.benches.class_pictures import read_set, set_files
 from mmkd_cli.core.errors import UserError
 from tests.benches.bench_files import png
@@ -124,13 +124,13 @@ def test_templates_by_name_and_from_files(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("a {}.\n\nthe {c}!\n")
     (tmp_path / "t.json").write_text('["a {}.", "the {c}!"]')
     for file in ("t.txt", "t.json"):
-        assert templates(str(tmp_path / file)) == ["a {c}.", "the {c}!"]
+        assert templates_from(str(tmp_path / file)) == ["a {c}.", "the {c}!"]
     (tmp_path / "bad.txt").write_text("a {c}.\na photo.\n")
     with pytest.raises(UserError, match=r"bad.txt, number 1: 'a photo.' has no {c}"):
-        templates(str(tmp_path / "bad.txt"))
+        templates_from(str(tmp_path / "bad.txt"))
     (tmp_path / "none.txt").write_text("\n")
     with pytest.raises(UserError, match="holds nothing"):
-        templates(str(tmp_path / "none.txt"))
+        templates_from(str(tmp_path / "none.txt"))
     with pytest.raises(UserError, match="did you mean 'cifar100'"):
         templates("cifar1000")
 

@@ -32,9 +32,16 @@ class CountConfig(Config):
 class Count:
     Config = CountConfig
     default_split = "test"
+    needs_data = True
 
     def __init__(self, config):
         self.config = config
+
+    def files(self):
+        return {}
+
+    def estimate(self, given):
+        return 0, 0.0
 
     def run(self, given):
         texts, images = len(given.embeddings["text"]), len(given.embeddings["image"])
@@ -43,13 +50,20 @@ class Count:
 '''
 
 
-def embeddings() -> dict[str, np.ndarray]:
+SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
+    "winoground": {"image": (12, 4), "text": (12, 4)},
+    "aro": {"coco_order.image": (6, 4), "coco_order.text": (6, 5, 4)},
+    "sugarcrepe": {"add_att.image": (6, 4), "add_att.text": (6, 2, 4)},
+    "zeroshot-classification": {"image": (6, 4), "text": (7, 3, 4)},
+}
+"""Arrays of six items, where they are not those of retrieval."""
+
+
+def embeddings(bench: str = "retrieval") -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
-    return {
-        "image": rng.standard_normal((6, 4)).astype(np.float32),
-        "text": rng.standard_normal((12, 4)).astype(np.float32),
-        "text_image": np.arange(12) // 2,
-    }
+    shapes = SHAPES.get(bench, {"image": (6, 4), "text": (12, 4)})
+    arrays = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    return {**arrays, "text_image": np.arange(12) // 2, "label": np.arange(6)}
 
 
 @pytest.fixture
@@ -66,9 +80,10 @@ def counting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_bench_keeps_to_its_contract(name: str) -> None:
     bench = open_bench(name)
     assert type(bench).Config().name == name and isinstance(type(bench).default_split, str)
+    assert isinstance(bench.needs_data, bool) and bench.files() == {}  # nothing was named
     for row in describe(type(bench).Config):
         assert row.description and (row.key == "name" or row.source), row.key
-    found = bench.run(BenchInput(embeddings=embeddings()))
+    found = bench.run(BenchInput(embeddings=embeddings(name)))
     assert isinstance(found, Scores) and found.metrics
     assert found.counts["items"] == 6 and found.counts["skipped"] == 0
     assert found.intervals.keys() <= found.metrics.keys()
@@ -76,7 +91,7 @@ def test_a_bench_keeps_to_its_contract(name: str) -> None:
         [found.metrics, found.intervals, found.by, found.counts, found.quoted, list(found.items)], allow_nan=False
     )
     assert "<h1>" in render(name, found.page)
-    quick = open_bench(name).run(BenchInput(embeddings=embeddings(), metrics_only=True))
+    quick = open_bench(name).run(BenchInput(embeddings=embeddings(name), metrics_only=True))
     assert quick.metrics == found.metrics and not quick.page and not quick.intervals
 
 
