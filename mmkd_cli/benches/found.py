@@ -15,7 +15,7 @@ from torch import Tensor
 from mmkd_cli.benches.embedding import PairRows, Pairs
 from mmkd_cli.core.contracts import BenchInput
 from mmkd_cli.data.pictures import decode
-from mmkd_cli.metrics.retrieval import RetrievalRanks
+from mmkd_cli.metrics.retrieval import RECALL_KS, RetrievalRanks
 
 if TYPE_CHECKING:
     import datasets
@@ -102,10 +102,15 @@ class Found:
         ):
             for query in np.flatnonzero(direction.ranks).tolist():
                 top = zip(direction.top[query].tolist(), direction.scores[query].tolist(), strict=True)
+                rank = int(direction.ranks[query])
+                image = query if direction is self.image_to_text else int(self.text_image[query])
                 yield {
+                    "id": f"{direction.name}/{queries[query]}",
                     "direction": direction.name,
                     "query": queries[query],
-                    "rank": int(direction.ranks[query]),
+                    "image": names.image_ids[image],
+                    "rank": rank,
+                    "right": {f"{direction.name}_recall@{k}": rank <= k for k in RECALL_KS},
                     "top": [
                         {"id": candidates[c], "score": score, "own": self.is_own(direction, query, c)}
                         for c, score in top

@@ -34,6 +34,10 @@ def evaluate(
         Path | None, typer.Option(help="The bench's pictures (also of a set that zeroshot-classification names).")
     ] = None,
     embeddings: Annotated[Path | None, typer.Option(help="Score ready embeddings: npz or safetensors.")] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="Compare with another result, item by item.", autocompletion=artifacts_of("result")),
+    ] = None,
 ) -> dict[str, Any]:
     """Scores by the official rules, with intervals, and a page to look at.
 
@@ -54,4 +58,5 @@ def evaluate(
         "bench.annotations": annotations,
         "bench.images": images,
         "embeddings": embeddings,
+        "against": against,
     }

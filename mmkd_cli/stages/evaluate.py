@@ -48,6 +48,7 @@ class Config(StageConfig):
     layer: str | None = key(None, "output of the model to measure (default: its last)")
     embeddings: str | None = key(None, "ready embeddings, npz or safetensors, in place of model and data",
                                  identity=False)  # fmt: skip
+    against: str | None = key(None, "another result of the bench and its items, to compare with", identity=False)
     precision: Literal["float32", "bfloat16"] = key("float32", "of the model's forward", source="[U] exact")
     batch_size: int = key(64, "rows of one forward", unit="rows", source="[U]", identity=False, ge=1)
 
@@ -71,6 +72,11 @@ class Job:
         self.started = time.time()
         self.device = "cpu" if config.embeddings else str(open_device(context.device))
         self.opened: Opened | None = None
+        self.other: Artifact | None = None
+        if config.against is not None:
+            from mmkd_cli.benches.against import open_other
+
+            self.other = open_other(context.root, config.against, self.bench_name)
         if config.embeddings is None:
             from mmkd_cli.stages.evaluation_inputs import open_inputs
 
@@ -95,7 +101,7 @@ class Job:
                 for file, what in sorted(damage.items()):
                     console.say(f"{artifact.label}: made again {file} ({what})")
         self._show(document, folder)
-        return document
+        return document if self.other is None else self._compared(document, folder, self.other)
 
     @without_notes()
     def dry_run(self) -> dict[str, Any]:
@@ -242,6 +248,16 @@ class Job:
                 raise UserError(f"embeddings {path} is not a file: give an .npz or .safetensors")
             found["embeddings"] = sha256_file(path, memory)
         return found
+
+    def _compared(self, document: dict[str, Any], folder: Path, other: Artifact) -> dict[str, Any]:
+        """The document with `against`, which is said and not kept: it is of two results."""
+        from mmkd_cli.benches import against
+        from mmkd_cli.reports.tables import print_table
+
+        document = {**document, "against": against.compare(folder, other)}
+        print_table(against.table(document))
+        console.say(against.sentence(document))
+        return document
 
     def _show(self, document: Mapping[str, Any], folder: Path) -> None:
         from mmkd_cli.reports.result import quoted_table, score_table
