@@ -68,7 +68,7 @@ def _group(name: str, of_a_step: bool) -> str:
     kind = "Validation" if name.startswith("val/") else "Training" if of_a_step else "Evaluation"
     if kind == "Evaluation":
         return "Ranks on the bench" if re.search("rank|amr", name) else "Scores on the bench"
-    return f"{kind} reports" if re.search("cosine|scale|norm|accuracy", name) else f"{kind} loss"
+    return f"{kind} reports" if re.search("cosine|scale|norm|accuracy|share|rms", name) else f"{kind} loss"
 
 
 def _last_values(logs: list[Path]) -> Table:
