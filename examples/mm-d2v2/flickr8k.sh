@@ -37,7 +37,7 @@ for seed in ${SEEDS:-0}; do
         arm minilm-pretrained flickr8k-minilm.toml --set "student.text_weights=$MINILM" &
         one=$!
         arm minilm-random flickr8k-minilm.toml --set "student.text_weights=$MINILM" \
-            --set student.init=random --set train.peak_lr=5e-4
+            --set student.init=random --set train.peak_lr=5e-4 --set method.head_lr_scale=2.0
         wait $one
     fi
 done

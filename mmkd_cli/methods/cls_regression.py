@@ -57,6 +57,11 @@ class ClsRegressionConfig(Config):
         source="[C] MM-D2V2: all until 2024-06-15, notes from then on, embeddings in the thesis",
     )  # fmt: skip
 
+    head_lr_scale: float = key(
+        1.0, "learning rate of the heads (regression, projections, logit scale), times train.peak_lr",
+        source="[C] MM-D2V2: one rate; beside a pretrained encoder new heads want more", gt=0, absent=1.0,
+    )  # fmt: skip
+
     @property
     def heads(self) -> Heads:
         """What the student carries beside its encoders."""
@@ -182,18 +187,20 @@ class ClsRegression:
                 clamp_logit_scale_(scale)
 
     def parameter_groups(self, peak_lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Two groups by the weight-decay rule; a logit scale counts as a vector."""
+        """Groups by the weight-decay rule, of the heads and of the rest; a logit scale counts as a vector."""
         named = self.model.parts_without_decay()
         spared = {id(p) for p in named["image_cls"]}
         spared |= {id(p) for p in named["embeddings" if self.config.wd_rule == "embeddings" else "text_embedding"]}
-        decayed: list[nn.Parameter] = []
-        others: list[nn.Parameter] = []
+        parts = [part for part in (self.model.projections, self.model.head) if part is not None]
+        heads = {id(parameter) for part in parts for parameter in part.parameters()}
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for parameter in self.model.parameters():
             if parameter.requires_grad:
-                keep = self.config.wd_rule == "all" or (parameter.ndim > 1 and id(parameter) not in spared)
-                (decayed if keep else others).append(parameter)
-        groups = [(decayed, weight_decay), (others, 0.0)]
-        return [{"params": p, "lr": peak_lr, "weight_decay": decay} for p, decay in groups if p]
+                kept = self.config.wd_rule == "all" or (parameter.ndim > 1 and id(parameter) not in spared)
+                scale = self.config.head_lr_scale if id(parameter) in heads else 1.0
+                groups.setdefault((scale, weight_decay if kept else 0.0), []).append(parameter)
+        return [{"params": params, "lr": peak_lr * scale, "weight_decay": decay}
+                for (scale, decay), params in sorted(groups.items(), key=lambda group: (group[0][0], -group[0][1]))]  # fmt: skip
 
     def save(self, folder: Path) -> None:
         """The student writes model/ and heads.safetensors."""

@@ -233,3 +233,16 @@ def test_what_cannot_be_learnt_is_said() -> None:
         ClsRegression.build(stage(scratch()), [pairs(), pairs(width=16, name="other")], "cpu")
     with pytest.raises(UserError, match="did you mean 'image_cls'"):
         ClsRegression.build(stage(scratch(), signal="image_csl"), [pairs()], "cpu")
+
+
+def test_heads_may_learn_at_a_rate_of_their_own() -> None:
+    keys = {"contrastive_weight": 1.0, "projection_dim": 8}
+    plain = ClsRegression.build(stage(scratch(), **keys), [pairs()], "cpu")
+    assert {group["lr"] for group in plain.parameter_groups(1e-3, 0.1)} == {1e-3}
+    scaled = ClsRegression.build(stage(scratch(), head_lr_scale=10.0, **keys), [pairs()], "cpu")
+    rates = {id(p): group["lr"] for group in scaled.parameter_groups(1e-3, 0.1) for p in group["params"]}
+    for name, parameter in scaled.model.named_parameters():
+        if parameter.requires_grad:
+            head = name.startswith(("head.", "projections."))
+            assert rates.pop(id(parameter)) == pytest.approx(1e-2 if head else 1e-3), name
+    assert not rates
