@@ -71,7 +71,9 @@ def build(
         found = transformers_config(config)
         folder = weights_folder(config)
         tokenizer = open_tokenizer(Path(config.tokenizer) if config.tokenizer else folder)
-        model = AutoModel.from_config(found) if config.init == "random" else _pretrained(folder, found)
+        # float32 in both cases: a folder's configuration may name the half precision that its weights have
+        random = config.init == "random"
+        model = AutoModel.from_config(found, dtype=torch.float32) if random else _pretrained(folder, found)
     return TransformersText(model), FixedLengthTokenizer(tokenizer, config.max_tokens)
 
 

@@ -46,6 +46,16 @@ def reload(student: Unimodal, config: UnimodalConfig, folder: Path, teacher: Any
     return Unimodal.load(folder, {"student": config.model_dump(mode="json")}, teacher)
 
 
+@pytest.mark.parametrize("init", ["pretrained", "random"])
+def test_a_folder_of_half_precision_is_trained_in_float32(tmp_path: Path, init: str) -> None:
+    folder = small_students.bert_folder(tmp_path / "bert")
+    AutoModel.from_pretrained(folder, dtype=torch.bfloat16).save_pretrained(folder)
+    config = UnimodalConfig(text="transformers", text_weights=str(folder), depth=2, max_tokens=12, init=init)
+    student = build(config)
+    assert {p.dtype for p in student.parameters()} == {torch.float32}
+    assert {p.dtype for p in reload(student, config, tmp_path / "saved").parameters()} == {torch.float32}
+
+
 @pytest.mark.parametrize("heads", [REGRESSION, BOTH, CONTRASTIVE])
 @pytest.mark.parametrize("kind", ["scratch", "transformers", "random", "d2v2"])
 def test_a_saved_student_embeds_the_same(tmp_path: Path, kind: str, heads: Heads) -> None:
