@@ -27,8 +27,10 @@ class KarpathyConfig(Config):
     name: str = key("flickr8k", "the source")
     images: str = key(description="folder of the pictures", identity=False)
     annotations: str = key(description="the JSON file", identity=False)
-    train_splits: tuple[str, ...] = key(("train",), "splits that count as train, in the file's order",
-                                        source="[U] the others keep their names (restval)")  # fmt: skip
+    train_splits: tuple[str, ...] = key(
+        ("train",), "splits that count as train, in the file's order",
+        source="[U] others keep their names (restval); an unlisted train is left out",
+    )  # fmt: skip
     limit: int = key(0, "only the first pictures of each split; 0: all", source="[U]", unit="pictures", ge=0)
 
 
@@ -73,8 +75,10 @@ class _Splits:
     named: set[str] = field(default_factory=set)
 
     def of(self, name: str, where: str) -> _Split:
-        """The split that this name of a file counts as."""
+        """The split that this name of a file counts as; a split of its own, in no table, where it is left out."""
         self.named.add(name)
+        if name == "train" and name not in self.train_splits:
+            return _Split()
         prepared = "train" if name in self.train_splits else fields.split_name(name, where)
         return self.found.setdefault(prepared, _Split())
 

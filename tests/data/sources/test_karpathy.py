@@ -57,6 +57,15 @@ def test_splits_that_count_as_train_keep_the_files_order(tmp_path: Path) -> None
         source("flickr30k", images=tmp_path / "images", annotations=file, train_splits=["train", "resval"])
 
 
+def test_a_train_split_that_is_not_listed_is_left_out(tmp_path: Path) -> None:
+    images = [*THREE, image("d.jpg", "val", 4)]
+    found = source("coco", images=tmp_path / "images", annotations=karpathy(tmp_path, images), train_splits=["restval"])
+    assert [(t.name, t.split, t.rows) for t in found.tables()] == [
+        ("images", "train", 1), ("images", "val", 1), ("texts", "train", 1), ("texts", "val", 1)
+    ]  # fmt: skip
+    assert [row["image_id"] for row in rows(found, "images")] == ["b"]
+
+
 def test_coco_has_official_ids_in_nested_or_flat_folders(tmp_path: Path) -> None:
     images = [image("x.jpg", "train", 7, cocoid=391895, filepath="train2014")]
     found = source("coco", images=tmp_path / "images", annotations=karpathy(tmp_path, images))
