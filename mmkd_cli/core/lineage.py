@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,18 @@ def summary(artifact: Artifact) -> dict[str, Any]:
         "path": str(artifact.path),
         "status": "unfinished" if manifest is None else "damaged" if damaged else "finished",
         "rows": artifact.content.get("rows"),
-        "bytes": sum(path.stat().st_size for path in artifact.path.rglob("*") if path.is_file()),
+        "bytes": sum(map(_bytes, artifact.path.rglob("*"))),
         "inputs": [f"{i.role} {i.name}" for i in artifact.inputs],
     }
+
+
+def _bytes(path: Path) -> int:
+    """Size of a file; 0 of a folder, and of what vanished since it was listed (a stage that writes renames files)."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def find(root: Path, needed: artifacts.Input) -> Artifact | None:

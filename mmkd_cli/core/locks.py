@@ -9,6 +9,21 @@ from types import TracebackType
 
 from mmkd_cli.core.errors import Refused
 
+_held: set[Lock] = set()
+
+
+def _close_in_child() -> None:
+    """A forked child (a data loader's worker) holds no lock: if it outlives its parent, the lock is free all the same.
+
+    Closing its copy of the descriptor leaves the parent's lock alone.
+    """
+    for lock in _held:
+        lock.forget()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
 
 class Lock:
     """An exclusive lock file. `acquire(block=False)` returns whether it was got; `with` refuses when it is held."""
@@ -36,11 +51,18 @@ class Lock:
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.uname().nodename} pid {os.getpid()}".encode(), 0)
         self._handle = handle
+        _held.add(self)
         return True
 
     def release(self) -> None:
         if self._handle is not None:
             self.path.unlink(missing_ok=True)
+            _held.discard(self)
+            self.forget()
+
+    def forget(self) -> None:
+        """Close the descriptor and leave the file."""
+        if self._handle is not None:
             os.close(self._handle)
             self._handle = None
 

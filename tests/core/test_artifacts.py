@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -113,6 +115,25 @@ def test_lineage_chain_and_removal(tmp_path: Path) -> None:
     assert list(artifacts.every(tmp_path)) == []
 
 
+def test_files_that_vanish_while_they_are_counted_are_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = make(tmp_path, "data", "d")
+    whole = sum(file.stat().st_size for file in artifact.path.iterdir())
+    look = Path.stat
+    for vanishing in ("before", "after"):  # the first look
+        (artifact.path / vanishing).write_bytes(b"x" * 10)
+
+    def vanish(path: Path, **keys: bool) -> os.stat_result:
+        found = None if path.name == "before" else look(path, **keys)
+        if path.name in ("before", "after"):
+            path.unlink()
+        return found or look(path, **keys)
+
+    monkeypatch.setattr(Path, "stat", vanish)
+    assert lineage.summary(artifact)["bytes"] == whole + 10
+
+
 def test_the_only_artifact_of_a_kind_or_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^--data is needed: .* has no data: make it by `mmkd prepare-data`$"):
         artifacts.only(tmp_path, "data", "--data")
@@ -153,6 +174,28 @@ def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
     holder.kill()
     holder.wait()
     assert Lock(tmp_path / "l", "run 'x'").acquire()
+
+
+def test_a_forked_child_that_outlives_the_holder_holds_no_lock(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, time; from pathlib import Path; from mmkd_cli.core.locks import Lock\n"
+        "lock = Lock(Path(sys.argv[1]), 'x'); lock.acquire()\n"
+        "if not os.fork():\n"
+        "    lock.release(); print(os.getpid(), flush=True)\n"  # of its parent's lock a child can't dispose
+        "time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "l")], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    child = int(holder.stdout.readline())
+    try:
+        assert not Lock(tmp_path / "l", "x").acquire()
+        holder.kill()
+        holder.wait()
+        assert Lock(tmp_path / "l", "x").acquire()
+        os.kill(child, 0)  # it lived all the while
+    finally:
+        holder.kill()
+        os.kill(child, signal.SIGKILL)
 
 
 def test_a_manifest_that_is_not_json_is_named(tmp_path: Path) -> None:
