@@ -19,6 +19,9 @@ from mmkd_cli.core.artifacts import FileRecord
 from mmkd_cli.core.contracts import SignalSpec
 from mmkd_cli.core.errors import UserError
 
+_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32}
+"""Kinds with the same bytes."""
+
 
 class ShardWriter:
     """Signals of one shard's rows. Dense: [rows, (views,) ...]; ragged: `NAME.values`, `NAME.offsets` [items + 1].
@@ -64,7 +67,8 @@ class ShardWriter:
                 assert isinstance(values, Tensor)
                 values = self._checked(spec, values, rows)[kept_rows]
                 where = (places,) if views is None else (places, views)
-                self._dense[name][tuple(index[kept_rows] for index in where)] = values
+                signed = _SIGNED.get(values.dtype, values.dtype)  # torch writes no rows of the unsigned kinds
+                self._dense[name].view(signed)[tuple(index[kept_rows] for index in where)] = values.view(signed)
 
     def _checked(self, spec: SignalSpec, values: Tensor, rows: np.ndarray) -> Tensor:
         shape = tuple(values.shape[2:] if spec.ragged else values.shape[1:])

@@ -143,15 +143,16 @@ class Ragged(NamedTuple):
     offsets: Tensor
 
     def padded(self, length: int = 0) -> Tensor:
-        """[rows, longest, ...], zeros behind each row's end; `length` pads to so many instead.
+        """[rows, longest, ...], zeros behind each row's end; `length` pads to so many instead. Integers as int64.
 
         A row's mask is `arange(longest) < offsets.diff()[:, None]`.
         """
+        values = self.values if self.values.is_floating_point() else self.values.long()
         lengths = self.offsets.diff()
         longest = length or (int(lengths.max()) if len(lengths) else 0)
-        out = self.values.new_zeros((len(lengths), longest, *self.values.shape[1:]))
+        out = values.new_zeros((len(lengths), longest, *values.shape[1:]))
         places = lengths.new_tensor(range(longest))
-        out[places < lengths[:, None]] = self.values
+        out[places < lengths[:, None]] = values
         return out
 
 
@@ -209,6 +210,40 @@ class DualEncoder(Protocol):
         ...
 
 
+class LatentDenoiser(Protocol):
+    """A text-to-image diffusion model in parts, frozen. Latents are [C, h, w] = `latent_shape`, of pictures S px wide.
+
+    timesteps: how many there are, from 0 on.
+    """
+
+    def identity(self) -> dict[str, Any]: ...
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]: ...
+
+    @property
+    def picture_size(self) -> int: ...
+
+    @property
+    def timesteps(self) -> int: ...
+
+    def latents(self, pixels: Tensor, noise: Tensor | None = None) -> Tensor:
+        """pixels [B, 3, S, S] from -1 to 1 -> [B, C, h, w]: the mean, or with noise of that shape a sample, scaled."""
+        ...
+
+    def text_states(self, texts: Sequence[str]) -> Tensor:
+        """[B, L, D]."""
+        ...
+
+    def noised(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """latents, noise [B, C, h, w], timesteps int64 [B] -> [B, C, h, w]."""
+        ...
+
+    def noise_in(self, noisy: Tensor, timesteps: Tensor, text_states: Tensor) -> Tensor:
+        """The noise that it finds: float32 [B, C, h, w]."""
+        ...
+
+
 class Counts(NamedTuple):
     """Parameters of a training set-up, without and with what is frozen; the teacher apart.
 
@@ -243,7 +278,8 @@ class Feed(Protocol):
     stream: str
 
     def load(self, rows: np.ndarray, at: Position) -> Batch:
-        """CPU tensors of these rows. Runs in worker processes or on the prefetch thread; picklable."""
+        """CPU tensors (or lists of str) of these rows, each of one shape a row whatever the rows are: ragged signals
+        padded to a fixed length, with a mask. Runs in worker processes or on the prefetch thread; picklable."""
         ...
 
 
@@ -374,6 +410,7 @@ class BenchInput:
     """
 
     model: DualEncoder | None = None
+    denoiser: LatentDenoiser | None = None
     data: Any = None
     split: str | None = None
     targets: Callable[[str], Targets | None] | None = None

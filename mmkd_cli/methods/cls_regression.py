@@ -199,8 +199,9 @@ class ClsRegression:
                 kept = self.config.wd_rule == "all" or (parameter.ndim > 1 and id(parameter) not in spared)
                 scale = self.config.head_lr_scale if id(parameter) in heads else 1.0
                 groups.setdefault((scale, weight_decay if kept else 0.0), []).append(parameter)
+        ordered = sorted(groups.items(), key=lambda group: (group[0][0], -group[0][1]))
         return [{"params": params, "lr": peak_lr * scale, "weight_decay": decay}
-                for (scale, decay), params in sorted(groups.items(), key=lambda group: (group[0][0], -group[0][1]))]  # fmt: skip
+                for (scale, decay), params in ordered]  # fmt: skip
 
     def save(self, folder: Path) -> None:
         """The student writes model/ and heads.safetensors."""

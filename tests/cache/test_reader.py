@@ -192,3 +192,22 @@ def test_ragged_signals_keep_each_rows_length(tmp_path: Path) -> None:
     assert torch.equal(gathered["layer_mean"].padded(), expected)
     assert torch.equal(gathered["topk_ids"].padded(9)[:, : expected.shape[1]].bool().sum(1),
                        torch.tensor([int(ids[row].bool().sum()) for row in rows]))  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "uint32", "int32", "bool"])
+def test_whole_numbers_of_every_kind_come_back(tmp_path: Path, kind: str) -> None:
+    top = {"uint8": 255, "uint16": 65_535, "uint32": 2**32 - 1, "int32": 2**31 - 1, "bool": 1}[kind]
+    values = (torch.arange(ROWS * 3, dtype=torch.int64).view(ROWS, 3) * 9_871_234_567) % (top + 1)
+    index = Index(
+        {"ids": SignalSpec("ids", "images", (3,), dtype=kind), "some": SignalSpec("some", "images", (0,), True, kind)},
+        {"train": {"images": ROWS}}, {"images": ROWS},
+    )  # fmt: skip
+    (shard,) = index.shards()
+    writer = ShardWriter(index, shard)
+    rows = np.arange(ROWS)
+    writer.put(rows, {"ids": values, "some": [row[: place % 4] for place, row in enumerate(values)]})
+    found = writer.tensors()
+    assert torch.equal(found["ids"].long(), values)
+    ragged = Ragged(found["some.values"], found["some.offsets"])
+    for place, row in enumerate(ragged.padded(3)):
+        assert row.tolist() == [*values[place, : place % 4].tolist(), 0, 0, 0][:3]
