@@ -78,12 +78,16 @@ def bytes_needed(model: nn.Module, trainable: int, kept: int) -> int:
 
 
 def require_room(folder: Path, model: nn.Module, trainable: int, kept: int) -> None:
-    """UserError with the missing bytes unless the disk holds the checkpoints and the model that will be written."""
-    needed = bytes_needed(model, trainable, kept)
+    """UserError with the missing bytes unless the disk holds the checkpoints and the model that will be written.
+
+    Those in the folder count: they give way to later ones, but only once one more is there.
+    """
+    there = sum(file.stat().st_size for file in folder.glob("step-*.safetensors"))
+    needed = max(bytes_needed(model, trainable, kept) - there, bytes_needed(model, trainable, 0))
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(
-            f"{folder} has {free:,} bytes free, the run needs about {needed:,}: free {needed - free:,} bytes, "
+            f"{folder} has {free:,} bytes free, the run needs about {needed:,} more: free {needed - free:,} bytes, "
             "or set train.checkpoints_kept=1"
         )
 

@@ -23,7 +23,7 @@ from mmkd_cli.training.devices import compute_precision, deterministic
 from mmkd_cli.training.gradients import Gradients
 from mmkd_cli.training.interruption import StopSignal
 from mmkd_cli.training.loader import Shares, shares
-from mmkd_cli.training.metrics_log import MetricsLog
+from mmkd_cli.training.metrics_log import MetricsLog, whole_lines
 from mmkd_cli.training.normalization import average_running_statistics
 from mmkd_cli.training.optim import Schedule, build_optimizer
 from mmkd_cli.training.randomness import seed_all
@@ -231,8 +231,7 @@ class _Run:
             return
         with distribution.main_works() as main:
             path = self.folder / "evaluations.jsonl"
-            lines = path.read_text(encoding="utf-8").splitlines() if main and path.exists() else []
-            if main and not any(json.loads(line)["step"] == done for line in lines):
+            if main and not any(line["step"] == done for line in whole_lines(path)):
                 with evaluating(self.model):
                     scores = dict(self.evaluate(-(-done // self.sampler.steps_per_epoch)))
                 line: dict[str, Any] = {"step": done, **scores}

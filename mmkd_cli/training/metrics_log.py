@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,10 +13,24 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mmkd_cli.core import paths
 from mmkd_cli.core.contracts import Feed
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.training.sampler import GlobalBatch, Streams
 from mmkd_cli.training.tracking import Track
+
+
+def whole_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log that may be missing. A last one that a killed writer left torn is cut off the file."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    try:
+        torn = bool(lines) and not (lines[-1].endswith(b"\n") and json.loads(lines[-1]))
+    except ValueError:
+        torn = True
+    if torn:
+        os.truncate(path, sum(map(len, lines[:-1])))
+        lines.pop()
+    return [json.loads(line) for line in lines]
 
 
 class _Line(NamedTuple):
@@ -87,8 +102,13 @@ class MetricsLog:
         return {k: v for k, v in json.loads(text).items() if v is not None and k not in ("step", "epoch", "lr")}
 
     def bytes(self) -> int:
-        """Length of the file."""
-        return self._path.stat().st_size if self._path.exists() else 0
+        """Length of the file, once it is on the disk: a record must not count on more than a power cut leaves."""
+        if not self._path.exists():
+            return 0
+        with open(self._path, "rb") as file:
+            os.fsync(file.fileno())
+            paths.fsync_folder(self._path.parent)
+            return os.fstat(file.fileno()).st_size
 
     def _write(self, lines: Sequence[Mapping[str, Any]]) -> None:
         if lines and self._writes:

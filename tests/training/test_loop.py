@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -126,6 +128,25 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, capsys
     assert (tmp_path / "hurt/metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
 
 
+def test_checkpoints_that_are_there_count_as_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = student()
+    train(trained, config(), tmp_path / "old", device=CPU)
+    model_bytes = sum(
+        value.nbytes for value in {id(v): v for v in trained.model.state_dict(keep_vars=True).values()}.values()
+    )
+    checkpoint_bytes = model_bytes + 2 * sum(p.nbytes for p in trained.model.parameters())
+    free = checkpoint_bytes + model_bytes  # one more of the former, and the model
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    train(student(), config(), tmp_path / "old", device=CPU)
+    with pytest.raises(
+        UserError, match=f"needs about {free + 2 * checkpoint_bytes:,} more: free {2 * checkpoint_bytes:,} "
+    ):
+        train(student(), config(), tmp_path / "new", device=CPU)
+    free -= 1
+    with pytest.raises(UserError, match="free 1 bytes"):
+        train(student(), config(), tmp_path / "old", device=CPU)
+
+
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     train(student(), config(), tmp_path, device=CPU)
     other = student()
@@ -238,6 +259,29 @@ def test_the_bench_runs_after_each_epoch_and_only_once(tmp_path: Path) -> None:
     assert epochs == [1, 2, 2, 3]
     said = [json.loads(line) for line in (tmp_path / "evaluations.jsonl").read_text().splitlines()]
     assert said == [{"step": 7 * e, "recall": float(e)} for e in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("end", ['{"step": 21, "recall": 3.0}', '{"step": 2', '{"step"\n', "\0\0\0"])
+def test_a_torn_last_line_of_the_bench_is_measured_again(tmp_path: Path, end: str) -> None:
+    train(student(), config(), tmp_path, device=CPU, evaluate=lambda epoch: {"recall": float(epoch)})
+    path = tmp_path / "evaluations.jsonl"
+    whole = path.read_text()
+    path.write_text("".join(whole.splitlines(keepends=True)[:-1]) + end)
+    train(student(), config(), tmp_path, device=CPU, evaluate=lambda epoch: {"recall": float(epoch)})
+    assert path.read_text() == whole
+
+
+def test_the_log_is_on_the_disk_before_a_record_counts_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync, synced = os.fsync, []
+
+    def noting(handle: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    train(student(), config(epochs=1), tmp_path, device=CPU)
+    order = ["log" if name == "metrics.jsonl" else "record" for name in synced if ".json" in name]
+    assert order == ["log", "record"] * 2  # after the steps 5 and 7
 
 
 def test_each_parameter_must_be_in_one_group() -> None:
