@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmkd_cli.benches import pair_page
+from mmkd_cli.benches.denoising import (
+    DenoisingScorer,
+    Drawn,
+    Draws,
+    Form,
+    gaps,
+    means,
+    resampled_means,
+    standard_error,
+    timesteps,
+)
 from mmkd_cli.benches.embedding import probe
 from mmkd_cli.benches.outcomes import Outcome, Outcomes, intervals, values, verdicts
 from mmkd_cli.benches.pair_items import PairItems
@@ -21,6 +33,10 @@ from mmkd_cli.core.errors import UserError
 from mmkd_cli.reports.blocks import Block, Paragraph
 from mmkd_cli.reports.quoted import quoted_rows
 
+_DRAWN_AGAIN = 200
+"""Resamples of the draws: only the spread of a few metrics is read off them."""
+_TAILS = (0.025, 0.975)
+
 
 class PairBenchConfig(Config):
     """Keys of the compositional benches."""
@@ -31,6 +47,19 @@ class PairBenchConfig(Config):
     bootstrap: int = key(1000, "resamples of the 95 % intervals; 0: none", source="[U] usual", ge=0)
     seed: int = key(0, "of the resamples and of the items shown", source="[U]", ge=0)
     shown: int = key(12, "items of each sort on the page: wrong and right", source="[U]", identity=False, ge=0)
+    scorer: Literal["cosine", "diffusion"] = key(
+        "cosine", "cosine: of a model's embeddings; diffusion: how well --model diffusers:FOLDER denoises the picture "
+        "under the caption", source="[P] the benches'",
+    )  # fmt: skip
+    form: Form = key(
+        "diffusion-itm", "of scorer=diffusion: diffusion-itm, length of the error less that under the empty caption; "
+        "diffusion-classifier, its mean square", source="[U] pictures' errors are comparable only with the former",
+    )  # fmt: skip
+    draws: int = key(
+        10, "time steps and noises of scorer=diffusion, shared by all pairs",
+        source="[C] DiffusionITM: 10; Diffusion Classifier's Winoground takes 200, the paper 1000", ge=1, le=1000,
+    )  # fmt: skip
+    draw_seed: int = key(42, "of the noises", source="[C] Diffusion Classifier", ge=0)
 
 
 class PairBench:
@@ -78,14 +107,25 @@ class PairBench:
         """What stands on the page before the items."""
         return []
 
+    def rivals(self, pairs: int) -> tuple[tuple[int, int], ...]:
+        """Of an item's pairs those that must score higher, and than which: the first above the others."""
+        return tuple((0, other) for other in range(1, pairs))
+
     # ---------------------------------------------------------------------------------------- and has these
+    @property
+    def denoises(self) -> bool:
+        """Whether a diffusion model is asked for."""
+        return bool(self.config.scorer == "diffusion")
+
     def estimate(self, given: BenchInput) -> tuple[int, float]:
         items = self._items(with_pictures=True)
+        if self.denoises:
+            return self._estimate_denoising(given, items)
         own = embeddable(given, items)
         return probe(own, np.arange(len(own.data.images)), np.arange(len(items.texts)))
 
     def run(self, given: BenchInput) -> Scores:
-        items, scores = self._scored(given)
+        items, scores, drawn = self._scored(given)
         outcomes = self.judge(items, scores)
         found = Scores(
             metrics=values(outcomes),
@@ -93,10 +133,13 @@ class PairBench:
                     **{name: len(part) for name, part in items.parts.items() if name}},
             by=self.by(items, outcomes),
         )  # fmt: skip
+        if drawn is not None:
+            found.counts["draws"] = next(iter(drawn.values())).shape[2]
+            found.by |= self._by_draws(items, drawn)
         if given.metrics_only:
             return found
         found.intervals = intervals(outcomes, self.config.bootstrap, self.config.seed)
-        found.items = self._lines(items, scores, outcomes)
+        found.items = self._lines(items, scores, drawn, outcomes)
         left_out: list[Block] = [Paragraph(f"Left out: {name}: {why}.") for name, why in self.left_out.items()]
         shown = pair_page.blocks(items, scores, outcomes, self.config.shown, self.config.seed)
         found.page = [*left_out, *self.page(items, outcomes), *shown]
@@ -124,13 +167,23 @@ class PairBench:
             console.warn(f"{name} is left out: {why}")
         return items
 
-    def _scored(self, given: BenchInput) -> tuple[PairItems, PairScores]:
-        if given.embeddings is None:
-            if given.model is None:
-                raise UserError("there is nothing to score: give --model, or --embeddings")
+    def _scored(self, given: BenchInput) -> tuple[PairItems, PairScores, Drawn | None]:
+        """Items, the scores of their pairs, and of a diffusion model the scores by each draw."""
+        if given.embeddings is not None:
+            if self.denoises:
+                raise UserError("--embeddings takes the place of --scorer diffusion: leave one of them out")
+            return *self._ready(given.embeddings), None
+        if self.denoises:
             items = self._items(with_pictures=True)
-            return items, model_scores(given, items)
-        scores = self.ready(given.embeddings)
+            drawn = self._denoising(given, self.config.draws).scores(items)
+            return items, means(drawn), drawn
+        if given.model is None:
+            raise UserError("there is nothing to score: give --model, or --embeddings")
+        items = self._items(with_pictures=True)
+        return items, model_scores(given, items), None
+
+    def _ready(self, arrays: Mapping[str, NDArray[np.generic]]) -> tuple[PairItems, PairScores]:
+        scores = self.ready(arrays)
         if self.config.annotations is None:
             return self.unnamed(scores), scores
         items = self._items(with_pictures=self.config.images is not None)
@@ -148,15 +201,58 @@ class PairBench:
             raise UserError(f"the embeddings have none of {', '.join(items.parts)}, which the annotations hold")
         return PairItems(kept, items.texts, items.pictures), scores
 
-    def _lines(self, items: PairItems, scores: PairScores, outcomes: Outcomes) -> Iterator[dict[str, Any]]:
-        """A line an item: its id, picture, scores in the order of its pairs, and what is right of it."""
+    def _lines(
+        self, items: PairItems, scores: PairScores, drawn: Drawn | None, outcomes: Outcomes
+    ) -> Iterator[dict[str, Any]]:
+        """A line an item: its id, picture, scores in the order of its pairs, and what is right of it.
+
+        Of a diffusion model also the scores' standard errors, and the gaps that decide, [value, standard error] each.
+        """
         said = iter(verdicts(outcomes, sum(map(len, items.parts.values()))))
         for name, part in items.parts.items():
+            if drawn is not None:
+                errors = standard_error(drawn[name])
+                decide = np.stack(gaps(drawn[name], self.rivals(part.pairs.shape[1])), axis=2)
             for number, verdict in zip(range(len(part)), said, strict=False):
+                of_draws = {} if drawn is None else {"errors": errors[number].tolist(), "gaps": decide[number].tolist()}
                 yield {
                     "id": f"{name}/{part.ids[number]}" if name else part.ids[number],
                     "image": part.images[number],
                     "scores": scores[name][number].tolist(),
+                    **of_draws,
                     **verdict,
                     **(part.notes[number] if part.notes else {}),
                 }
+
+    # ---------------------------------------------------------------------------------------- by a diffusion model
+    def _denoising(self, given: BenchInput, draws: int) -> DenoisingScorer:
+        config = self.config
+        if given.denoiser is None:
+            raise UserError("--scorer diffusion asks a diffusion model: give --model diffusers:FOLDER")
+        drawn = Draws.of(config.form, draws, given.denoiser, config.draw_seed)
+        return DenoisingScorer(
+            given.denoiser, config.form, drawn, seed=config.draw_seed, batch_size=given.batch_size
+        )  # fmt: skip
+
+    def _estimate_denoising(self, given: BenchInput, items: PairItems) -> tuple[int, float]:
+        """Pairs, and the seconds of all from those of a few items by one draw."""
+        assert given.denoiser is not None
+        scorer = self._denoising(given, 1)
+        pairs = next(iter(items.parts.values())).pairs
+        some = pairs[: max(given.batch_size // pairs.shape[1], 1)]
+        began = time.perf_counter()
+        scorer.block(items, some)
+        every = sum(part.pairs.shape[0] * part.pairs.shape[1] for part in items.parts.values())
+        seconds = (time.perf_counter() - began) / (some.shape[0] * some.shape[1] * len(scorer.draws.timesteps))
+        return every, seconds * every * len(timesteps(self.config.form, self.config.draws, given.denoiser.timesteps))
+
+    def _by_draws(self, items: PairItems, drawn: Drawn) -> dict[str, dict[str, float]]:
+        """What other draws might have said: the metrics' 95 % interval over draws, and items decided by chance."""
+        again = [values(self.judge(items, scores)) for scores in resampled_means(drawn, _DRAWN_AGAIN, self.config.seed)]
+        low, high = ({name: float(np.quantile([one[name] for one in again], q)) for name in again[0]} for q in _TAILS)
+        near = []
+        for name, part in items.parts.items():
+            value, error = gaps(drawn[name], self.rivals(part.pairs.shape[1]))
+            near.append((np.abs(value) < 1.96 * error).any(axis=1))
+        undecided = {"undecided_items": 100 * float(np.concatenate(near).mean())}
+        return {"draws, low": low, "draws, high": high, "draws": undecided}

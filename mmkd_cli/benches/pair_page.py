@@ -57,7 +57,7 @@ def _item(items: PairItems, part: Part, number: int, scores: NDArray[np.floating
     for caption in (0, 1):
         rows = pairs[caption * half : (caption + 1) * half]
         own = scores[caption * half : (caption + 1) * half]
-        cards = [_picture(items, row[0], place == caption, f"{own[place]:.4g}") for place, row in enumerate(rows)]
+        cards = [_picture(items, row[0], place == caption, f"{own[place]:.6g}") for place, row in enumerate(rows)]
         out.append(Query(Card(None, items.texts[rows[0][1]]), _best_first(cards, own)))
     return out
 
@@ -67,7 +67,7 @@ def _best_first(cards: list[Card], scores: NDArray[np.floating]) -> list[Card]:
 
 
 def _text(items: PairItems, text: int, right: bool, score: float) -> Card:
-    return Card(None, items.texts[text], right, f"{score:.4g}")
+    return Card(None, items.texts[text], right, f"{score:.6g}")
 
 
 def _picture(items: PairItems, picture: int, right: bool | None, note: str) -> Card:

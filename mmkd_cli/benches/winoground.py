@@ -61,6 +61,10 @@ class Winoground(PairBench):
         ids = [str(i) for i in range(n)]
         return PairItems({"": Part(ids, _pairs(n), [f"ex_{i}" for i in range(n)])}, texts, None)
 
+    def rivals(self, pairs: int) -> tuple[tuple[int, int], ...]:
+        """Two of the text score (each picture's own caption), two of the image score (each caption's own picture)."""
+        return (0, 2), (3, 1), (0, 1), (3, 2)
+
     def judge(self, items: PairItems, scores: Scores) -> dict[str, Outcome]:
         right = winoground_right(scores[""].reshape(-1, 2, 2))
         places = np.arange(len(scores[""]))

@@ -33,6 +33,10 @@ def evaluate(
     images: Annotated[
         Path | None, typer.Option(help="The bench's pictures (also of a set that zeroshot-classification names).")
     ] = None,
+    scorer: Annotated[
+        str | None, typer.Option(help="cosine, or diffusion: by how well --model diffusers:FOLDER denoises.")
+    ] = None,
+    draws: Annotated[int | None, typer.Option(help="Time steps and noises of --scorer diffusion.")] = None,
     embeddings: Annotated[Path | None, typer.Option(help="Score ready embeddings: npz or safetensors.")] = None,
     against: Annotated[
         str | None,
@@ -57,6 +61,8 @@ def evaluate(
         "layer": layer,
         "bench.annotations": annotations,
         "bench.images": images,
+        "bench.scorer": scorer,
+        "bench.draws": draws,
         "embeddings": embeddings,
         "against": against,
     }

@@ -153,9 +153,12 @@ class Job:
             from mmkd_cli.benches.embeddings_file import read_embeddings
 
             return BenchInput(embeddings=read_embeddings(Path(str(config.embeddings))))
+        denoises = getattr(self.bench, "denoises", False)
+        model, denoiser = (None, opened.model) if denoises else (opened.model, None)
         return BenchInput(
-            model=opened.model, data=opened.data, split=opened.split, targets=opened.targets(), layer=config.layer,
-            precision=config.precision, device=self.device, batch_size=config.batch_size, workers=self.context.workers,
+            model=model, denoiser=denoiser, data=opened.data, split=opened.split, targets=opened.targets(),
+            layer=config.layer, precision=config.precision, device=self.device, batch_size=config.batch_size,
+            workers=self.context.workers,
         )  # fmt: skip
 
     def _score_or_free(self, artifact: Artifact, new: bool) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from mmkd_cli.core.errors import Refused, UserError
 from mmkd_cli.core.references import parse_model
 
 if TYPE_CHECKING:
+    from mmkd_cli.architectures.latent_diffusion import LatentDiffusion
     from mmkd_cli.cache.reader import Cache
     from mmkd_cli.data.prepared import PreparedData
 
@@ -23,7 +24,7 @@ class Opened:
     """runs: those among the model's parts. data: None where the bench reads its own files. cache: None where pictures
     are read, or the teacher runs live."""
 
-    model: DualEncoder
+    model: DualEncoder | LatentDiffusion
     name: str
     kind: str
     runs: Sequence[Artifact]
@@ -86,6 +87,7 @@ class Opened:
 
 def open_inputs(config: Any, root: Path, bench: Bench, device: str) -> Opened:
     """Open what the configuration names; what it leaves out is the run's own, or the only one that fits, and said."""
+    from mmkd_cli.architectures.latent_diffusion import LatentDiffusion
     from mmkd_cli.benches.runner import default_split
     from mmkd_cli.data.prepared import open_data
     from mmkd_cli.students.dual_encoders import open_dual_encoder
@@ -112,10 +114,17 @@ def open_inputs(config: Any, root: Path, bench: Bench, device: str) -> Opened:
                     f"--{flag} {getattr(config, flag)}: bench {config.bench.name!r} reads its own files and no "
                     "prepared data: leave it out"
                 )
-    model = open_dual_encoder(
-        config.model, root=root, image_model=config.image_model, text_model=config.text_model, device=device,
-        teacher_weights=config.teacher_weights,
-    )  # fmt: skip
+    model: DualEncoder | LatentDiffusion
+    if getattr(bench, "denoises", False):
+        model = LatentDiffusion(" + ".join(names), device, config.precision, root / ".hashes")
+    else:
+        for name in names:
+            if parse_model(name).library == "diffusers":
+                raise UserError(f"model {name!r} embeds nothing: ask it by --scorer diffusion (of a bench of pairs)")
+        model = open_dual_encoder(
+            config.model, root=root, image_model=config.image_model, text_model=config.text_model, device=device,
+            teacher_weights=config.teacher_weights,
+        )  # fmt: skip
     kind = "run" if runs and len(names) == 1 else "halves" if len(names) > 1 else parse_model(names[0]).library
     cache = _cache(config, root, model, runs, data, split)
     return Opened(model, " + ".join(names), kind, runs, data, split, cache, root, config.teacher_weights)
@@ -151,7 +160,12 @@ def _default_data(root: Path, runs: Sequence[Artifact], bench: Bench) -> str:
 
 
 def _cache(
-    config: Any, root: Path, model: DualEncoder, runs: Sequence[Artifact], data: PreparedData | None, split: str
+    config: Any,
+    root: Path,
+    model: DualEncoder | LatentDiffusion,
+    runs: Sequence[Artifact],
+    data: PreparedData | None,
+    split: str,
 ) -> Cache | None:
     """The named cache, else the run's own if it is of this data, else another of the same teacher, else None."""
     from mmkd_cli.cache.reader import Cache, open_cache

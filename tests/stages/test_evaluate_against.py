@@ -13,7 +13,6 @@ from mmkd_cli.core.errors import UserError
 from mmkd_cli.metrics.mcnemar import mcnemar_p
 from mmkd_cli.stages import evaluate
 from tests.benches.bench_files import winoground_folder, winoground_rows
-from tests.conftest import Run
 from tests.stages.small_chain import config_of, context
 
 
@@ -114,10 +113,3 @@ def test_what_can_not_be_compared(tmp_path: Path) -> None:
     (folder / "data" / "examples.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(UserError, match=r"--against named: its items are others \(annotations differ\)"):
         evaluated(root, "renamed", "winoground", against="named", **keys)
-
-
-def test_against_from_the_command_line(mmkd: Run, tmp_path: Path) -> None:
-    command = ["evaluate", "--bench", "winoground", "--json", "--embeddings"]
-    mmkd(*command, saved(tmp_path, 0), "--name", "first")
-    done = mmkd(*command, saved(tmp_path, 1), "--against", "first")
-    assert json.loads(done.stdout)["against"]["result"] == "first" and "McNemar's p" in done.stderr

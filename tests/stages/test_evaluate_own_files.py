@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -204,12 +205,18 @@ def test_ready_embeddings_from_the_command_line(mmkd: Run, tmp_path: Path, real_
     assert tagged["model"] == {"name": "w.npz", "kind": "embeddings"} and tagged["zero_shot"]["value"] is None
     assert all(row["quoted"] is True for row in tagged["quoted"]) and len(tagged["quoted"]) == 10
     assert set(tagged["fingerprints"]) == {"annotations", "embeddings"}
-    again = mmkd(*wino, "--annotations", real_data / "winoground" / "data.json")
-    assert json.loads(again.stdout) == tagged and "already done" in again.stderr
     crepe = ["evaluate", "--bench", "sugarcrepe", "--embeddings", files["sugarcrepe"], "--json", "--annotations"]
     document = json.loads(mmkd(*crepe, real_data / "sugarcrepe").stdout)
     assert list(document["metrics"]) == [*ITEMS, "macro"] and document["counts"]["items"] == 7511
     assert all(40 < value < 60 for value in document["metrics"].values())
+
+
+def test_flags_set_the_bench_s_keys(mmkd: Run) -> None:
+    given = {"annotations": "a", "images": "i", "scorer": "diffusion", "draws": 4}
+    flags = [word for name, value in given.items() for word in (f"--{name}", value)]
+    printed = mmkd("evaluate", "--bench", "winoground", "--against", "other", *flags, "--print-config").stdout
+    config = tomllib.loads(printed)
+    assert {name: config["bench"][name] for name in given} == given and config["against"] == "other"
 
 
 def test_a_model_from_the_command_line(mmkd: Run, tmp_path: Path, clip: str) -> None:
