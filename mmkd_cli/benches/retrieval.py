@@ -96,7 +96,10 @@ class Retrieval:
         return scores
 
     def _is_its_own(self, given: BenchInput, pairs: Pairs) -> bool:
-        """Whether the data is the bench's; where it is not, a warning says so and no paper's row is set beside it."""
+        """Whether what is scored is the test split that papers report; no row of theirs is set beside anything else.
+
+        A warning where the data is another, or the test split of another size.
+        """
         if self.source is None:
             return False
         if given.data is not None:
@@ -108,12 +111,14 @@ class Retrieval:
                 )
                 return False
         sizes = (len(pairs.images), len(pairs.texts))
-        if given.split in (None, "test") and self.test_sizes not in (None, sizes):
+        if given.split not in (None, "test"):
+            return False
+        if self.test_sizes != sizes:
             console.warn(
                 f"{self.config.name}'s test split has {self.test_sizes} pictures and texts, scored are {sizes}: "
                 "not what papers report"
             )
-        return True
+        return self.test_sizes == sizes
 
 
 class CocoRetrieval(Retrieval):

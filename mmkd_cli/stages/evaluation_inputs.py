@@ -141,7 +141,7 @@ def _run(root: Path, name: str) -> Artifact | None:
 
 
 def _default_data(root: Path, runs: Sequence[Artifact], bench: Bench) -> str:
-    """The bench's own set among the data of the runs, else the first of these, else the only one that fits."""
+    """The data of the runs (of a bench with a set of its own: that set), else the only one that fits."""
     source = getattr(bench, "source", None)
     asked = [i for run in runs for i in run.inputs if i.kind == "data"]
     found = [there for i in asked if (there := lineage.find(root, i)) is not None]
@@ -150,11 +150,12 @@ def _default_data(root: Path, runs: Sequence[Artifact], bench: Bench) -> str:
             f"{runs[0].label} was trained on data {asked[0].name!r}, which is not in {root}: prepare it again, or "
             "name other data by --data"
         )
-    if found:
-        chosen = next((data for data in found if data.content.get("source") == source), found[0])
-        console.say(f"data: {chosen.name}, which {runs[0].label} was trained on")
-        return str(chosen.path)
-    chosen = artifacts.only(root, "data", "--data", lambda a: source in (None, a.content.get("source")))
+    for own in found:
+        if source in (None, own.content.get("source")):
+            console.say(f"data: {own.name}, which {runs[0].label} was trained on")
+            return str(own.path)
+    wanted = f" made from {source}" if source else " that fits"
+    chosen = artifacts.only(root, "data", "--data", lambda a: source in (None, a.content.get("source")), wanted)
     console.say(f"data: {chosen.name}, the only one in {root} that fits")
     return str(chosen.path)
 

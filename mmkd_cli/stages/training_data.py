@@ -152,7 +152,13 @@ def open_inputs(
         named = asked.cache or cache
         signals = signals_of({table for tables in data.rows.values() for table in tables})
         found = _open_cache(root, data, named, signals) if signals and (named or not live) else None
+        if asked.cache and not signals:
+            raise UserError(
+                f"the method reads no teacher's signals of {data.artifact.label}: leave its cache {asked.cache!r} out"
+            )
         pairs.append(Pair(data, found, asked.weight, signals))
+    if cache and not any(pair.signals for pair in pairs):
+        raise UserError(f"the method reads no teacher's signals of this data: leave --cache {cache} out")
     opened = Opened(pairs, teacher, live, workers, root / ".hashes")
     caches = [pair.cache.artifact for pair in pairs if pair.cache is not None]
     if caches:

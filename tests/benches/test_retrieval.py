@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmkd_cli.benches.retrieval import CocoRetrieval
 from mmkd_cli.benches.runner import default_split, open_bench, score
 from mmkd_cli.core.contracts import BenchInput
 from mmkd_cli.core.errors import UserError
@@ -172,13 +173,21 @@ def test_a_model_in_training_stays_in_training() -> None:
     assert model.seen == [False] and model.training and model.trained.training and not model.frozen.training
 
 
-def test_a_named_bench_on_other_data_warns_and_quotes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_papers_are_quoted_beside_the_official_test_split_only(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = SmallData(captions(4), artifact=SmallArtifact(source="image-text"))
     found = score("coco-retrieval", BenchInput(model=ChosenModel(), data=other, split="test"))
     assert found.quoted == [] and "not from 'coco'" in capsys.readouterr().err
     small = SmallData(captions(4), artifact=SmallArtifact(source="coco"))
     found = score("coco-retrieval", BenchInput(model=ChosenModel(), data=small, split="test"))
-    assert found.quoted and "5000, 25010" in capsys.readouterr().err
+    assert found.quoted == [] and "5000, 25010" in capsys.readouterr().err
+    monkeypatch.setattr(CocoRetrieval, "test_sizes", (found.counts["items"], found.counts["texts"]))
+    assert score("coco-retrieval", BenchInput(model=ChosenModel(), data=small, split="test")).quoted
+    table = small.table
+    monkeypatch.setattr(small, "table", lambda name, split: table(name, "test"))
+    assert score("coco-retrieval", BenchInput(model=ChosenModel(), data=small, split="val")).quoted == []
+    assert not capsys.readouterr().err
 
 
 def test_the_page_shows_queries_of_both_sorts_with_pictures() -> None:

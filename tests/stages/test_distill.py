@@ -12,6 +12,7 @@ import pytest
 from mmkd_cli.core import artifacts
 from mmkd_cli.core.errors import Interrupted, Refused, UserError
 from mmkd_cli.stages import cache_teacher, distill
+from mmkd_cli.stages.training_data import open_inputs
 from tests.stages.small_chain import config_of, context, distilled, make_chain, student_keys, teacher_keys
 
 
@@ -90,6 +91,20 @@ def test_a_cache_of_other_data_or_another_teacher_is_refused(root: Path, tmp_pat
     with pytest.raises(UserError, match="has no signal 'grid'"):
         distilled(root, "x", data="squares", cache="vit", method__signal="grid")
     assert not (root / "runs/x").exists()
+
+
+def test_a_cache_that_nothing_reads_is_refused(chain: Path) -> None:
+    def opened(names: list[str], cache: str | None, *read: str) -> list[str]:
+        signals = iter([(signal,) if signal else () for signal in read])
+        found = open_inputs(chain, names, cache, None, lambda tables: next(signals), live=False, workers=0)
+        return [i.role for i in found.inputs()]
+
+    with pytest.raises(UserError, match=r"no teacher's signals of data 'squares': leave its cache 'vit' out$"):
+        opened(["squares:vit"], None, "")
+    with pytest.raises(UserError, match=r"no teacher's signals of this data: leave --cache vit out$"):
+        opened(["squares"], "vit", "")
+    assert opened(["squares"], None, "") == ["data"]
+    assert opened(["squares", "others"], "vit", "image_cls", "") == ["data", "cache", "data.1"]
 
 
 def test_a_damaged_cache_is_refused_with_its_file(root: Path) -> None:
@@ -241,6 +256,8 @@ def test_describe_counts_without_weights(tmp_path: Path) -> None:
 
 
 def test_the_bench_is_measured_after_each_epoch(root: Path) -> None:
+    with pytest.raises(UserError, match="--eval-bench winoground reads files of its own"):
+        distilled(root, "scored", data="squares", eval_bench="winoground")
     distilled(root, "scored", data="squares", eval_bench="retrieval")
     lines = [json.loads(line) for line in (root / "runs/scored/evaluations.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [8, 16]

@@ -221,6 +221,27 @@ def test_what_a_user_gets_wrong(root: Path) -> None:
         evaluated(root, embeddings=str(root / "absent.npz"))
 
 
+def test_a_bench_with_a_set_of_its_own_is_not_scored_on_the_runs_data(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = without_caches(root, tmp_path / "work")
+    keys = {"bench": "flickr30k-retrieval", "model": "toy", "bench__bootstrap": 0}
+    with pytest.raises(
+        UserError, match=r"^--data is needed: .* has no data made from flickr30k \(there is others, squares"
+    ):
+        evaluated(place, **keys)
+    capsys.readouterr()
+    evaluated(place, data="squares", **keys)
+    assert "made from 'flickr8k' and not from 'flickr30k'" in capsys.readouterr().err
+    pictures = root.parent / "others"
+    source = {"name": "flickr30k", "images": str(pictures), "annotations": str(pictures / "annotations.json")}
+    named = {f"source__{key}": value for key, value in source.items()}
+    prepare_data.run(config_of(prepare_data, image_size=0, **named), context(place, "thirty"))
+    document = evaluated(place, **keys)
+    assert "data: thirty, the only one" in capsys.readouterr().err
+    assert document["fingerprints"]["data"] == artifacts.read(place / "data" / "thirty").fingerprint
+
+
 def test_the_only_run_is_the_default(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evaluated(root, bench__bootstrap=0)
     assert "model: run toy, the only one" in capsys.readouterr().err
