@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 PAD_ID = 1
 BOS_ID, EOS_ID, UNK_ID = 0, 2, 3
@@ -88,13 +89,23 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=eps)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, attend: Tensor | None = None) -> Tensor:
-        """x [B, L, D]; attend bool [B, L] or None -> [B, L, D]."""
-        return self.both(x, attend).x
+        self.recompute = False
 
-    def both(self, x: Tensor, attend: Tensor | None = None) -> BlockOutput:
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Keep no activations for the backward pass: they are computed again there, dropout included."""
+        self.recompute = enable
+
+    def forward(self, x: Tensor, attend: Tensor | None = None, attn: Attention | None = None) -> Tensor:
+        """x [B, L, D]; attend bool [B, L] or None; attn: used in the place of its own -> [B, L, D]."""
+        if self.recompute and torch.is_grad_enabled():
+            again: BlockOutput = checkpoint(self.both, x, attend, attn, use_reentrant=False)
+            return again.x
+        return self.both(x, attend, attn).x
+
+    def both(self, x: Tensor, attend: Tensor | None = None, attn: Attention | None = None) -> BlockOutput:
         """The output and the feed-forward part's output, [B, L, D] each."""
-        x = self.norm1(x + self.drop(self.attn(x, attend)))
+        attn = self.attn if attn is None else attn
+        x = self.norm1(x + self.drop(attn(x, attend)))
         ffn = self.mlp(x)
         return BlockOutput(self.norm2(x + self.drop(ffn)), ffn)
 

@@ -32,11 +32,7 @@ class SpecificBlock(nn.Module):
         """x [B, L, D] of a modality; attend bool [B, L] or None -> [B, L, D]."""
         if modality == "image":
             return self.image(x)
-        if not self.shared_attention:
-            return self.text(x, attend)
-        block = self.text
-        x = block.norm1(x + block.drop(self.image.attn(x, attend)))
-        return block.norm2(x + block.drop(block.mlp(x)))
+        return self.text(x, attend, self.image.attn if self.shared_attention else None)
 
 
 def shared_block(sizes: Sizes, dropout: float) -> Block:

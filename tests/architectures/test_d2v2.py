@@ -130,3 +130,29 @@ def test_sine_positions_are_those_of_mae() -> None:
                 angles = [place / 10000 ** (i / (width / 4)) for i in range(width // 4)]
                 expected += [torch.tensor(a).sin() for a in angles] + [torch.tensor(a).cos() for a in angles]
             torch.testing.assert_close(said[row * grid + column], torch.stack(expected), atol=1e-6, rtol=1e-6)
+
+
+def test_gradient_checkpointing_recomputes_and_gives_the_same_gradients_with_dropout() -> None:
+    torch.manual_seed(0)
+    model = TextEncoder(Sizes(32, 2, 2, 64, vocabulary=40), dropout=0.1).train()
+    ids = torch.randint(4, 40, (3, 7))
+    runs: list[int] = []
+    for block in model.blocks:
+        block.mlp.register_forward_hook(lambda *_: runs.append(1))
+    found = []
+    for recompute in (False, True):
+        for block in model.blocks:
+            block.set_grad_checkpointing(recompute)
+        runs.clear()
+        torch.manual_seed(1)
+        model.zero_grad()
+        model(ids, torch.ones_like(ids)).square().sum().backward()
+        found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+        assert len(runs) == (4 if recompute else 2)
+    assert found[0].keys() == found[1].keys() and "blocks.0.attn.qkv.weight" in found[0]
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, rtol=1e-6, atol=1e-7)
+    torch.manual_seed(2)
+    model.zero_grad()
+    model(ids, torch.ones_like(ids)).square().sum().backward()  # other dropout, other gradients
+    assert not torch.allclose(model.blocks[0].mlp.fc1.weight.grad, found[0]["blocks.0.mlp.fc1.weight"])

@@ -12,6 +12,7 @@ from torch import Tensor
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.students.mm_d2v2 import IMAGENET_MEAN, IMAGENET_STD, MmD2v2, MmD2v2Config
 from mmkd_cli.students.projections import Heads
+from mmkd_cli.training.loop import _checkpoint_activations
 from tests.architectures import official_d2v2
 from tests.students import small_students
 from tests.students.small_students import HEADS, TEXTS, WIDTH
@@ -153,3 +154,21 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean 'encoder'"):
         student = build(tmp_path)
         student.embed_texts(batch_of(student), "encodr")
+
+
+@pytest.mark.parametrize("attention", ["separate", "shared"])
+def test_gradient_checkpointing_changes_no_gradient(tmp_path: Path, attention: str) -> None:
+    student = build(tmp_path, attention=attention, dropout=0.1).train()
+    batch, found = batch_of(student), []
+    for recompute in (False, True):
+        if recompute:
+            _checkpoint_activations(student)
+        torch.manual_seed(4)
+        student.zero_grad()
+        said = student(batch)
+        sum((said.target - vector).square().sum() for vector in said.regressed.values()).backward()
+        found.append({name: p.grad.clone() for name, p in student.named_parameters() if p.grad is not None})
+    assert all(block.text.recompute and block.image.recompute for block in student.specific)
+    assert found[0].keys() == found[1].keys() and any(name.startswith("specific.0.image.attn") for name in found[0])
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, rtol=1e-5, atol=1e-6, msg=name)
