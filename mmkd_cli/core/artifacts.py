@@ -358,6 +358,7 @@ def finish(
         "rejected": [dict(row) for row in rejected],
         "files": {name: asdict(record) for name, record in sorted(files.items())},
         "argv": sys.argv,
+        "cwd": os.getcwd(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(time.time() - started, 3),

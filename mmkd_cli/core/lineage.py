@@ -13,6 +13,7 @@ from mmkd_cli.core import artifacts, paths, remote
 from mmkd_cli.core.artifacts import Artifact
 from mmkd_cli.core.errors import Refused
 from mmkd_cli.core.locks import Lock
+from mmkd_cli.core.references import parse_data, parse_model
 
 
 def summary(artifact: Artifact) -> dict[str, Any]:
@@ -79,14 +80,81 @@ def chain(root: Path, artifact: Artifact) -> list[str]:
 
 
 def command(artifact: Artifact) -> str:
-    """The command line that made an artifact, with its name made explicit."""
-    argv = list((artifact.manifest or {}).get("argv", []))[1:]
+    """The command line that makes an artifact: of the process that finished it, for the default root.
+
+    No process's share (--shard), but the inputs that were taken by default, the artifact's name, and whole paths.
+    """
+    manifest = artifact.manifest or {}
+    argv = list(manifest.get("argv", []))[1:]
     stage = artifact.plan["stage"]
     if not argv or argv[0] != stage:
         return f"# {artifact.label}: made from Python by the stage {stage}; its keys stand in {artifact.path}/plan.json"
+    argv = _with_inputs(_without(_without(argv, "--root"), "--shard"), artifact)
+    if "cwd" in manifest:
+        argv = _with_whole_paths(argv, Path(manifest["cwd"]))
     if "--name" not in argv and not any(word.startswith("--name=") for word in argv):
         argv += ["--name", artifact.name]
     return shlex.join(["mmkd", *argv])
+
+
+def _without(argv: Sequence[str], flag: str) -> list[str]:
+    """Command words without a flag and its value, however often it is there."""
+    after = (False, *(word == flag for word in argv))
+    return [
+        w for w, is_value in zip(argv, after, strict=False) if not (is_value or w == flag or w.startswith(flag + "="))
+    ]
+
+
+_FILES = ("--config", "--images", "--annotations", "--features", "--embeddings", "--weights")
+_MODELS = ("--teacher", "--student", "--model", "--image-model", "--text-model")
+
+
+def _with_whole_paths(argv: Sequence[str], folder: Path) -> list[str]:
+    """Command words with paths that no longer depend on the working directory, which was `folder`.
+
+    A name without a slash is one where the flag asks for a file; elsewhere it may be an artifact's or a hub's.
+    """
+    words, flag = [], ""
+    for word in argv:
+        value = word
+        if word.startswith("--"):
+            flag, _, value = word.partition("=")
+        if flag == "--set":
+            value = value.partition("=")[2]
+        elif flag in _MODELS and value:
+            library, arch, weights = parse_model(value)
+            value = weights or (arch if library in ("hf", "diffusers") or "/" in arch else "")
+        named = flag in (*_FILES, *_MODELS) or "/" in value
+        if named and value and (folder / value).exists():
+            word = word.removesuffix(value) + str(folder / value)
+        words.append(word)
+    return words
+
+
+def _with_inputs(argv: Sequence[str], artifact: Artifact) -> list[str]:
+    """Command words with the inputs that were taken because nobody named them.
+
+    A cache that `evaluate` found is no part of what was asked and is found again.
+    """
+    config, names = artifact.plan["config"], {i.role: i.name for i in artifact.inputs}
+    words = list(argv)
+    if "model" in names and not any(config.get(key) for key in ("model", "image_model", "text_model")):
+        words += ["--model", names["model"]]
+    if "data" in names and not config.get("data"):
+        words += ["--data", names["data"]]
+    if artifact.kind != "run" or config.get("cache"):
+        return words
+    asked = [parse_data(text) for text in config.get("data") or [names["data"]]]
+    roles = ["cache", *(f"cache.{number}" for number in range(1, len(asked)))]
+    found = [one.cache or names.get(role) for one, role in zip(asked, roles, strict=True)]
+    if found == [one.cache for one in asked]:
+        return words
+    if len(asked) == 1:
+        return [*words, "--cache", str(found[0])]
+    words = _without(words, "--data")
+    for one, cache in zip(asked, found, strict=True):
+        words += ["--data", f"{one.data}{f':{cache}' if cache else ''}{f'@{one.weight:g}' if one.weight != 1 else ''}"]
+    return words
 
 
 def describe(root: Path, artifact: Artifact) -> dict[str, Any]:

@@ -115,6 +115,55 @@ def test_lineage_chain_and_removal(tmp_path: Path) -> None:
     assert list(artifacts.every(tmp_path)) == []
 
 
+SQUARES, OTHERS, VIT, VIT2, TOY = (
+    Input(role, kind, name, name) for role, kind, name in (
+        ("data", "data", "squares"), ("data.1", "data", "others"), ("cache", "cache", "vit"),
+        ("cache.1", "cache", "vit2"), ("model", "run", "toy"))
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "config", "inputs", "again"),
+    [
+        ("prepare-data --images photos --annotations=set/a.json --root work", {}, (),
+         "prepare-data --images HERE/photos --annotations=HERE/set/a.json --name x"),
+        ("prepare-data --set source.images=set/a.json --name photos", {}, (),
+         "prepare-data --set source.images=HERE/set/a.json --name photos"),
+        ("cache-teacher --shard 1/2 --teacher timm:photos:w.pt --root=work", {}, (SQUARES,),
+         "cache-teacher --teacher timm:photos:HERE/w.pt --data squares --name x"),
+        ("cache-teacher --data photos --shard=0/2 --teacher hf:photos --weights TAG", {"data": "photos"}, (SQUARES,),
+         "cache-teacher --data photos --teacher hf:HERE/photos --weights TAG --name x"),
+        ("distill", {"data": []}, (SQUARES, VIT), "distill --data squares --cache vit --name x"),
+        ("distill --cache vit", {"cache": "vit"}, (SQUARES, VIT), "distill --cache vit --data squares --name x"),
+        ("distill --data squares:vit", {"data": ["squares:vit"]}, (SQUARES, VIT),
+         "distill --data squares:vit --name x"),
+        ("distill --data squares --data others@2 --live", {"data": ["squares", "others@2"]}, (SQUARES, OTHERS),
+         "distill --data squares --data others@2 --live --name x"),
+        ("distill --data squares --data=others:vit2@2", {"data": ["squares", "others:vit2@2"]},
+         (SQUARES, VIT, OTHERS, VIT2), "distill --data squares:vit --data others:vit2@2 --name x"),
+        ("evaluate --bench retrieval", {"model": None}, (TOY, SQUARES, VIT),
+         "evaluate --bench retrieval --model toy --data squares --name x"),
+        ("evaluate --image-model set/a.json --text-model toy", {"image_model": "set/a.json"}, (TOY, SQUARES),
+         "evaluate --image-model HERE/set/a.json --text-model toy --data squares --name x"),
+    ],
+)  # fmt: skip
+def test_a_command_is_said_so_that_it_makes_the_same_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, config: dict[str, object],
+    inputs: tuple[Input, ...], again: str,
+) -> None:  # fmt: skip
+    for file in ("photos/1.jpg", "set/a.json", "w.pt"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    stage, *words = command.split()
+    kind = {"prepare-data": "data", "cache-teacher": "cache", "distill": "run", "evaluate": "result"}[stage]
+    _, artifact = artifacts.begin(tmp_path / "x", Plan(kind, stage, "x", {}, config, inputs))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["/bin/mmkd", stage, *words])
+    finished = artifacts.finish(artifact, content={}, files={}, hashed={}, started=time.time())
+    monkeypatch.chdir("/")
+    assert lineage.command(finished) == "mmkd " + again.replace("HERE", str(tmp_path))
+
+
 def test_files_that_vanish_while_they_are_counted_are_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
