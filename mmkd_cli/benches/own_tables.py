@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -113,13 +114,12 @@ class InZip:
     members: Sequence[str]
 
     def __call__(self, row: int) -> Image.Image:
-        member = _archive(self.archive).getinfo(self.members[row])
-        if member.file_size > MAX_MEMBER_BYTES:
-            raise PictureError(f"it has {member.file_size:,} bytes, more than {MAX_MEMBER_BYTES:,}")
-        try:
-            return decode(_archive(self.archive).read(member))
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-            raise PictureError(f"its archive {self.archive} is damaged ({error})") from None
+        with _damage(self.archive):
+            member = _archive(self.archive).getinfo(self.members[row])
+            if member.file_size > MAX_MEMBER_BYTES:
+                raise PictureError(f"it has {member.file_size:,} bytes, more than {MAX_MEMBER_BYTES:,}")
+            data = _archive(self.archive).read(member)
+        return decode(data)
 
 
 @dataclass(frozen=True)
@@ -130,12 +130,25 @@ class InParquet:
 
     def __call__(self, row: int) -> Image.Image:
         file, place, column = self.cells[row]
-        group, first = _group_of(file, place)
-        cell = _row_group(file, group).column(column)[place - first].as_py()
+        with _damage(file):
+            group, first = _group_of(file, place)
+            cell = _row_group(file, group).column(column)[place - first].as_py()
         data = cell.get("bytes") if isinstance(cell, dict) else None
         if not isinstance(data, bytes):
             raise PictureError(f"column {column!r} of row {place} of {file} holds no bytes")
         return decode(data)
+
+
+@contextmanager
+def _damage(file: Path) -> Iterator[None]:
+    """Whatever the reader of a damaged file meets (zipfile and pyarrow raise many things) is a PictureError."""
+    try:
+        yield
+    except PictureError:
+        raise
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise PictureError(f"{file} is damaged ({first})") from None
 
 
 @lru_cache(maxsize=4)

@@ -116,7 +116,7 @@ def _members(archive: Path, names: Sequence[str]) -> list[str]:
     try:
         with zipfile.ZipFile(archive) as opened:
             there = {member.rpartition("/")[2]: member for member in opened.namelist()}
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise UserError(f"images {archive} can't be read as a zip archive ({error}): {GET}") from None
     found = [next((there[n + s] for s in SUFFIXES if n + s in there), None) for n in names]
     missing = [name for name, member in zip(names, found, strict=True) if member is None]
@@ -149,7 +149,8 @@ def _parquet_rows(files: Sequence[Path]) -> Iterator[tuple[str, dict[str, Any]]]
                 raise UserError(f"file {file} has no column {missing[0]!r}, it has {fields.listed(names)}: {GET}")
             wanted = [name for name in (*PARQUET_COLUMNS, *TAGS, "num_main_preds") if name in names]
             rows = pq.read_table(file, columns=wanted).to_pylist()
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"file {file} can't be read as parquet ({str(error).splitlines()[0]}): {GET}") from None
+        except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"file {file} can't be read as parquet ({first}): {GET}") from None
         for number, row in enumerate(rows):
             yield f"file {file}, row {number}", {**row, "file": file, "row": number}

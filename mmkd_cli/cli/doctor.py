@@ -53,8 +53,10 @@ def examine(root: Any) -> dict[str, dict[str, str]]:
         found = (answer.stderr or answer.stdout).splitlines()[0] if (answer.stderr or answer.stdout) else java
     optional = {"java": found}
     for package, serves in {
-        "spacy": "word classes and lemmas of some benches",
-        "nltk": "WordNet similarity of some benches",
+        "spacy": "aro's order tasks, lemmas of some benches",
+        "en_core_web_sm": "the same: spaCy's English model, python -m spacy download en_core_web_sm",
+        "nltk": "aro's order tasks, WordNet similarity of some benches",
+        "clip_benchmark": "templates of more sets for zeroshot-classification, pip install clip-benchmark",
     }.items():
         optional[package] = "installed" if find_spec(package) else f"absent: {serves}"
     place = Path(root).resolve()

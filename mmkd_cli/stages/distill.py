@@ -208,6 +208,8 @@ class Job:
         bench = open_bench(name)
         if not hasattr(type(model), "embed_images"):
             raise UserError(f"--eval-bench {name} needs a student with embeddings of pictures and texts: leave it out")
+        if not bench.needs_data:
+            raise UserError(f"--eval-bench {name} reads files of its own: `mmkd evaluate` the run with it afterwards")
         split = "val" if "val" in pair.data.splits else default_split(bench, pair.data.splits)
         given = BenchInput(model=model, data=pair.data, split=split, targets=data.targets, metrics_only=True,
                            device=str(self.device), workers=self.context.workers)  # fmt: skip

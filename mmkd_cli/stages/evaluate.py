@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -133,8 +134,8 @@ class Job:
             "config": configs.identity(config),
             "inputs": {i.role: i.fingerprint for i in inputs if i.kind != "cache"},
         }
-        if files := self._files():
-            identity["files"] = files
+        if self.files:
+            identity["files"] = self.files
         if opened is not None:
             identity["split"] = opened.split
             if opened.kind != "run":
@@ -209,7 +210,7 @@ class Job:
         opened = self.opened
         model: dict[str, Any] = {"name": opened.name, "kind": opened.kind} if opened else {
             "name": Path(str(self.config.embeddings)).name, "kind": "embeddings"}  # fmt: skip
-        fingerprints = {i.role: i.fingerprint for i in (opened.inputs() if opened else ())} | self._files()
+        fingerprints = {i.role: i.fingerprint for i in (opened.inputs() if opened else ())} | self.files
         if opened is not None and opened.kind != "run":
             fingerprints["model"] = sha256_json(opened.model.identity())
         if self.config.layer is not None:
@@ -239,7 +240,8 @@ class Job:
         shows = getattr(self.bench, "sources", frozenset()) if official else None
         return zero_shot(run, seen, data, shows, matching=getattr(self.bench, "matching", True))
 
-    def _files(self) -> dict[str, str]:
+    @cached_property
+    def files(self) -> dict[str, str]:
         """SHA-256 of the files that are scored: the bench's own, and the embeddings."""
         from mmkd_cli.benches.runner import file_hashes
 

@@ -17,6 +17,7 @@ from mmkd_cli.benches.aro_orders import Tools
 from mmkd_cli.benches.pair_items import PairItems
 from mmkd_cli.benches.winoground_files import WinogroundFiles
 from mmkd_cli.core.errors import UserError
+from mmkd_cli.scenes.swap_files import LAYOUTS, write
 from tests.benches.bench_files import (
     aro_folder,
     spoiled,
@@ -226,6 +227,51 @@ def test_any_winoground_json(tmp_path: Path, document: Any, lines: bool) -> None
     rows = document if isinstance(document, list) else [document]
     file.write_text("\n".join(json.dumps(row) for row in rows) if lines else json.dumps(document))
     parsed_or_refused(lambda: WinogroundFiles.find(str(file), None).read(with_pictures=False))
+
+
+@MANY
+@given(data=st.data())
+def test_any_damage_of_archives_and_parquet_is_one_line(tmp_path: Path, data: st.DataObject) -> None:
+    """A byte changed or the end cut off: the pictures are read, or what can't be read is named."""
+    kind = data.draw(st.sampled_from(["zip", "parquet"]))
+    folder = tmp_path / kind
+    if not folder.exists():
+        (winoground_folder if kind == "zip" else winoground_parquet)(folder)
+    good = folder / "data" / "images.zip" if kind == "zip" else folder / "test-0.parquet"
+    raw = bytearray(good.read_bytes())
+    raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    raw = raw[: data.draw(st.integers(0, len(raw)) | st.just(len(raw)))]
+    hurt = tmp_path / f"{data.draw(st.uuids())}{good.suffix}"  # a new name: open files are remembered by theirs
+    hurt.write_bytes(raw)
+    given = (str(folder), str(hurt)) if kind == "zip" else (str(hurt), None)
+    try:
+        items = WinogroundFiles.find(*given).read(with_pictures=True)
+        assert items.pictures is not None
+        for row in range(len(items.pictures)):
+            items.pictures.picture(row)
+    except UserError as error:
+        assert "\n" not in str(error)
+    finally:
+        hurt.unlink()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_swaps_of_scenes_are_read_by_the_official_readers(tmp_path: Path, layout: str) -> None:
+    """What the built-in world writes in each layout, with pictures beside it."""
+    write(layout, tmp_path, "held-out", items=5)
+    place = str(tmp_path)
+    if layout == "winoground":
+        items = WinogroundFiles.find(place, None).read(with_pictures=True)
+        assert {note["collapsed_tag"] for note in items.parts[""].notes} == {"Object", "Relation"}
+    elif layout == "sugarcrepe":
+        files = sugarcrepe_files.annotation_files(place)
+        items = sugarcrepe_files.read(files, sugarcrepe_files.image_folders(place, None))
+        assert list(items.parts) == list(sugarcrepe_files.ITEMS)
+    else:
+        items = aro_files.read(aro_files.annotation_files(place), aro_files.image_folders(place, None), TOOLS)
+        assert list(items.parts) == ["vg_relation", "vg_attribution", "coco_order"]
+    assert items.pictures is not None
+    assert all(items.pictures.picture(row).size == (64, 64) for row in range(len(items.pictures)))
 
 
 ITEM = {"filename": "a.jpg", "caption": "1", "negative_caption": "2"}
