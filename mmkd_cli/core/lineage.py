@@ -123,7 +123,8 @@ def _with_whole_paths(argv: Sequence[str], folder: Path) -> list[str]:
             value = value.partition("=")[2]
         elif flag in _MODELS and value:
             library, arch, weights = parse_model(value)
-            value = weights or (arch if library in ("hf", "diffusers") or "/" in arch else "")
+            is_folder = library in ("hf", "diffusers") or arch.startswith("local-dir:") or "/" in arch
+            value = weights or (arch.removeprefix("local-dir:") if is_folder else "")
         named = flag in (*_FILES, *_MODELS) or "/" in value
         if named and value and (folder / value).exists():
             word = word.removesuffix(value) + str(folder / value)

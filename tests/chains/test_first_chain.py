@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,8 @@ def test_the_chain_and_again(mmkd, made, tmp_path: Path) -> None:
 
     commands = mmkd("show", "student", "--chain").stdout.splitlines()
     assert [line.split()[1] for line in commands] == ["prepare-data", "cache-teacher", "distill"]
+    for line in commands:
+        assert "already done" in mmkd(*shlex.split(line)[1:]).stderr, line
     assert "needed by" in mmkd("rm", "scenes", code=3).stderr
     assert "every byte as written" in mmkd("show", "teacher", "--check").stderr
     listed = {row["name"]: row["status"] for row in json.loads(mmkd("ls", "--json").stdout)}

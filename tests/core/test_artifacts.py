@@ -133,6 +133,8 @@ SQUARES, OTHERS, VIT, VIT2, TOY = (
          "cache-teacher --teacher timm:photos:HERE/w.pt --data squares --name x"),
         ("cache-teacher --data photos --shard=0/2 --teacher hf:photos --weights TAG", {"data": "photos"}, (SQUARES,),
          "cache-teacher --data photos --teacher hf:HERE/photos --weights TAG --name x"),
+        ("cache-teacher --data squares --teacher timm:local-dir:photos", {"data": "squares"}, (SQUARES,),
+         "cache-teacher --data squares --teacher timm:local-dir:HERE/photos --name x"),
         ("distill", {"data": []}, (SQUARES, VIT), "distill --data squares --cache vit --name x"),
         ("distill --cache vit", {"cache": "vit"}, (SQUARES, VIT), "distill --cache vit --data squares --name x"),
         ("distill --data squares:vit", {"data": ["squares:vit"]}, (SQUARES, VIT),
