@@ -10,13 +10,14 @@ every caption behind it), and characters beyond the basic plane are left out, as
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TypeVar
 
 from mmkd_cli.metrics.ptb_characters import DIGITS, LETTERS
 from mmkd_cli.metrics.ptb_rules import RULES, Rule
 
 Key = TypeVar("Key", bound=Hashable)
+Lines = Callable[[Sequence[str]], list[str]]
 
 NAME = "mmkd PTB (as Stanford PTBTokenizer 3.4.1)"
 """What a result says that its captions were tokenised by."""
@@ -25,7 +26,7 @@ _BRACKETS = ("-LRB-", "-RRB-", "-LCB-", "-RCB-")
 DROPPED = frozenset(["''", "'", "``", "`", *_BRACKETS, ".", "?", "!", ",", ":", "-", "--", "...", ";"])
 """Punctuation that the scorers do not count, spelled as there."""
 
-_LINE_BREAKS = re.compile("[\n\r\x0b\x0c\x85\u2028\u2029]")
+_LINE_BREAKS = re.compile(r"[\n\r\x0b\x0c\x85\u2028\u2029\ud800-\udfff]")  # and halves of characters
 # Nearly all of a caption: words of plain letters between spaces, which no rule but one of words can take.
 _PLAIN_WORDS = re.compile("[A-Za-z]+(?: [A-Za-z]+)*(?=,? )")
 _NOT_PLAIN = re.compile(r"\b(?:cannot|gonna|gotta|lemme|gimme|wanna)\b", re.IGNORECASE)
@@ -35,20 +36,26 @@ _BY_START: dict[str, list[tuple[re.Pattern[str], Rule]]] = {
 }
 
 
-def tokenize(captions: Mapping[Key, Sequence[str]]) -> dict[Key, list[str]]:
-    """Each key's captions as their tokens joined by spaces, punctuation left out: what pycocoevalcap's scorers take."""
-    lines = iter(treebank_lines([caption for several in captions.values() for caption in several]))
-    return {key: [_counted(next(lines)) for _ in several] for key, several in captions.items()}
+def tokenize(captions: Mapping[Key, Sequence[str]], lines: Lines | None = None) -> dict[Key, list[str]]:
+    """Each key's captions as their tokens joined by spaces, punctuation left out: what pycocoevalcap's scorers take.
+
+    lines: another tokenizer in this one's place, from captions without line breaks to what `treebank_lines` gives.
+    """
+    every = [_LINE_BREAKS.sub(" ", caption) for several in captions.values() for caption in several]
+    tokens = iter((lines or treebank_lines)(every))
+    return {key: [_counted(next(tokens)) for _ in several] for key, several in captions.items()}
 
 
 def treebank_lines(captions: Sequence[str]) -> list[str]:
-    """The tokens of each caption in lower case, joined by spaces: what Java prints for a file of these lines."""
+    """The tokens of each caption in lower case, joined by spaces: what Java prints for a file of these lines.
+
+    A caption holds no line break.
+    """
     # Java reads them as one text, and what a token is may depend on how the next line begins.
-    lines = [_LINE_BREAKS.sub(" ", caption) for caption in captions]
-    text, start, out = "\n".join(lines), 0, []
-    for line in lines:
-        out.append(" ".join(_tokens(text, start, start + len(line))).lower())
-        start += len(line) + 1
+    text, start, out = "\n".join(captions), 0, []
+    for caption in captions:
+        out.append(" ".join(_tokens(text, start, start + len(caption))).lower())
+        start += len(caption) + 1
     return out
 
 
