@@ -71,11 +71,13 @@ class Winoground(PairBench):
         return {name: Outcome(places, Accuracy(found)) for name, found in right.items()}
 
     def by(self, items: PairItems, outcomes: Outcomes) -> dict[str, dict[str, float]]:
-        """Collapsed tags and numbers of main predicates, as the data set's authors report them; chance."""
-        found = {}
-        for name, places in _tags(items.parts[""], collapsed=True).items():
-            found[name] = {m: Accuracy(o.accuracy.right[places]).value() for m, o in outcomes.items()}
-        return {**found, "chance": dict(CHANCE)}
+        """Collapsed tags and numbers of main predicates, as the data set's authors report them; chance; finer tags."""
+        found: dict[str, dict[str, float]] = {"chance": dict(CHANCE)}
+        for collapsed, prefix in ((True, ""), (False, "tag: ")):
+            for name, places in _tags(items.parts[""], collapsed=collapsed).items():
+                own = {metric: Accuracy(o.accuracy.right[places]).value() for metric, o in outcomes.items()}
+                found[prefix + name] = {**own, "items": len(places)}
+        return found
 
     def page(self, items: PairItems, outcomes: Outcomes) -> list[Block]:
         tags = {name: found for way in (True, False) for name, found in _tags(items.parts[""], collapsed=way).items()}

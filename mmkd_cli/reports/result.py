@@ -14,7 +14,7 @@ _SHORT = (("image_to_text_recall", "i2t"), ("text_to_image_recall", "t2i"), ("_"
 
 def score_table(document: Mapping[str, Any]) -> Table:
     """Metric, value, interval, and what each group of `by` has of it."""
-    groups = {name: values for name, values in document["by"].items() if _is_column(values, document)}
+    groups = {name: values for name, values in document["by"].items() if _is_column(name, values, document)}
     intervals = document["intervals"]
     rows: list[list[Cell]] = []
     for name, value in document["metrics"].items():
@@ -52,7 +52,7 @@ def write_result_page(path: Path, document: Mapping[str, Any], blocks: Sequence[
     beside = quoted_table(document)
     if beside is not None:
         page += [Heading("Beside the papers (quoted)"), beside]
-    others = [(group, values) for group, values in document["by"].items() if not _is_column(values, document)]
+    others = [(name, values) for name, values in document["by"].items() if not _is_column(name, values, document)]
     if others:
         rows: list[list[Cell]] = [[g, name, float(v)] for g, values in others for name, v in values.items()]
         page += [Heading("By group"), Table(["group", "metric", "value"], rows)]
@@ -63,9 +63,12 @@ def write_result_page(path: Path, document: Mapping[str, Any], blocks: Sequence[
     write_page(path, f"{document['bench']}: {document['model']['name']}", page)
 
 
-def _is_column(values: Mapping[str, float], document: Mapping[str, Any]) -> bool:
-    """Whether a group has values of the result's own metrics, and so stands beside them."""
-    return bool(values.keys() & document["metrics"].keys())
+def _is_column(name: str, values: Mapping[str, float], document: Mapping[str, Any]) -> bool:
+    """Whether a group has values of the result's own metrics, and so stands beside them.
+
+    Of groups called `KIND: NAME` there may be hundreds: they have a table of their own.
+    """
+    return ": " not in name and bool(values.keys() & document["metrics"].keys())
 
 
 def _caption(document: Mapping[str, Any]) -> str:

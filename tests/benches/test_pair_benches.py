@@ -86,11 +86,15 @@ def test_winoground_s_official_tags(real_data: Path) -> None:
         right["image"].append(s[0, 0] > s[0, 1] and s[1, 1] > s[1, 0])
     right["group"] = [a and b for a, b in zip(right["text"], right["image"], strict=True)]
     assert found.metrics == pytest.approx({name: 100 * np.mean(hits) for name, hits in right.items()})
-    assert list(found.by) == ["1 main predicate", "Relation", "Object", "2 main predicates", "Both", "chance"]
+    columns = ["chance", "1 main predicate", "Relation", "Object", "2 main predicates", "Both"]
+    assert list(found.by)[:6] == columns and len(found.by) == 6 + 70 + 4  # tags, secondary tags
     for tag in ("Relation", "Object", "Both"):
         own = [place for place, row in enumerate(rows) if row["collapsed_tag"] == tag]
-        assert found.by[tag] == pytest.approx({n: 100 * np.mean([h[i] for i in own]) for n, h in right.items()})
+        expected = {n: 100 * np.mean([h[i] for i in own]) for n, h in right.items()}
+        assert found.by[tag] == pytest.approx({**expected, "items": len(own)})
     assert found.by["Both"] != found.by["Relation"] and found.counts == {"items": 400, "skipped": 0}
+    symbolic = [place for place, row in enumerate(rows) if "Symbolic" in row["secondary_tag"]]
+    assert found.by["tag: Symbolic"]["text"] == pytest.approx(100 * np.mean([right["text"][i] for i in symbolic]))
     table = next(block for block in found.page if isinstance(block, Table))
     fine = {row[0]: row[1] for row in table.rows}
     assert fine["Relation"] == 233 and fine["Noun"] == 107 and fine["Symbolic"] == 41  # alone, and with another tag

@@ -199,7 +199,10 @@ def test_ready_embeddings_from_the_command_line(mmkd: Run, tmp_path: Path, real_
     files = random_embeddings(tmp_path)
     wino = ["evaluate", "--bench", "winoground", "--embeddings", files["winoground"], "--json"]
     plain = json.loads(mmkd(*wino).stdout)
-    tagged = json.loads(mmkd(*wino, "--annotations", real_data / "winoground" / "data.json").stdout)
+    done = mmkd(*wino, "--annotations", real_data / "winoground" / "data.json", "--name", "tagged")
+    tagged = json.loads(done.stdout)
+    page = (tmp_path / "work" / "results" / "tagged" / "report.html").read_text()
+    assert "Relation" in done.stderr and "tag: Noun" not in done.stderr and "tag: Noun" in page  # too many for columns
     assert plain["metrics"] == tagged["metrics"] and list(plain["by"]) == ["chance"]
     assert {"Object", "Relation", "Both"} < set(tagged["by"]) and tagged["counts"]["items"] == 400
     assert tagged["model"] == {"name": "w.npz", "kind": "embeddings"} and tagged["zero_shot"]["value"] is None
