@@ -146,9 +146,9 @@ class Sds:
         """While h_w warms up, no gradient reaches CLIP."""
         waits = step < self.config.projection_warmup_steps
         self._train_clip(not waits)
-        self.measured = ()
-        if self.denoiser is not None and not waits and self.config.grad_share_every:
-            self.measured = self._tuned if (step + 1) % self.config.grad_share_every == 0 else ()
+        several = self.denoiser is not None and self.config.contrastive_weight > 0 and not waits
+        every = self.config.grad_share_every if several else 0
+        self.measured = self._tuned if every and (step + 1) % every == 0 else ()
 
     def after_step(self, step: int, gathered: Mapping[str, Tensor]) -> None:
         """What is trained in all, whatever this step left out."""
@@ -213,7 +213,8 @@ def _denoiser(config: Any, device: str) -> Denoiser:
     if config.method.jacobian == "full":
         unet.enable_gradient_checkpointing()
     denoiser = Denoiser(unet, diffusion.scheduler()).to(device)
-    console.say(f"loaded of {diffusion.name}: its UNet ({asked}), no VAE, no text encoder")
+    beside = "beside its live text encoder" if config.live else "no VAE, no text encoder"
+    console.say(f"loaded of {diffusion.name}: its UNet ({asked}), {beside}")
     denoiser.eval().requires_grad_(False)
     return denoiser
 

@@ -55,6 +55,7 @@ def stage(folder: Path, method: str, student: str) -> Any:
         method=registry.load("methods", method).Config(contrastive_weight=1.0),
         student=registry.load("students", student).Config(**students(folder)[student]),
         teacher=teacher,
+        live=False,
         train=TrainConfig(),
     )
 

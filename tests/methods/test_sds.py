@@ -51,7 +51,7 @@ def stage(files: Path, kind: str = "vit", teacher: str = "epsilon", **keys: Any)
     config = SdsConfig if method == "sds" else ContrastiveConfig
     keys = {name.replace("lambda_", "lambda"): value for name, value in keys.items()}
     return SimpleNamespace(
-        method=config(**keys), student=ClipConfig(**student),
+        method=config(**keys), student=ClipConfig(**student), live=False,
         teacher=StableDiffusionConfig(weights=str(files / teacher)),
         train=TrainConfig(**{"batch_size": 6, "optimizer": "adam", "peak_lr": 0.01, "schedule": "constant",
                              "warmup_ratio": 0.0, "weight_decay": 0.0, "max_steps": 4, **rest}),
