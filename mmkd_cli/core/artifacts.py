@@ -297,12 +297,8 @@ def begin(path: Path, plan: Plan) -> tuple[State, Artifact]:
     The returned artifact carries the plan on disk: its `work` is what to follow, whatever release made it.
     """
     paths.check_name(path.name)
-    try:
+    with paths.writable(path):
         created = paths.create_json(path / "plan.json", plan.to_json())
-    except (PermissionError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in (30, 13):
-            raise UserError(f"{path} can't be written: {error.strerror}; choose another --root") from None
-        raise
     artifact = read(path)
     return ("new" if created else _state(artifact, plan)), artifact
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from types import TracebackType
 
+from mmkd_cli.core import paths
 from mmkd_cli.core.errors import Refused
 
 _held: set[Lock] = set()
@@ -33,9 +34,11 @@ class Lock:
         self._handle: int | None = None
 
     def acquire(self, block: bool = False) -> bool:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with paths.writable(self.path.parent):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            with paths.writable(self.path.parent):
+                handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | (0 if block else fcntl.LOCK_NB))
             except BlockingIOError:

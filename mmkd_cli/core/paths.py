@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,38 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """Within it: UserError where the disk or its permissions let nobody write to `folder`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        raise UserError(f"{folder} can't be written: {error.strerror}; choose another --root") from None
+
+
+@contextmanager
+def enough_room(folder: Path, left: Callable[[], int]) -> Iterator[None]:
+    """Within it: UserError where the disk fills. left: bytes that are still to be written to `folder`."""
+    try:
+        yield
+    except Exception as error:  # safetensors has an error of its own
+        number = error.errno if isinstance(error, OSError) else _os_error(str(error))
+        if number not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise UserError(
+            f"{folder} is full ({os.strerror(number)}), about {left():,} bytes are still to be written: make room and "
+            "run the same command, it goes on from what is whole"
+        ) from error
+
+
+def _os_error(text: str) -> int | None:
+    """The number that Rust's libraries (safetensors) put into a message."""
+    found = re.search(r"\(os error (\d+)\)", text)
+    return int(found[1]) if found else None
 
 
 def _temporary_suffix() -> str:

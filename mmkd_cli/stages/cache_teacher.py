@@ -5,11 +5,10 @@ config -> data and teacher opened -> plan -> shards, each claimed, computed and 
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -211,7 +210,7 @@ class Job:
         work = [s for s in shards if s.file in recorded or committed(self.folder, s) is None]
         if not work:
             return
-        needed = int(sum(self.index.row_bytes(shard.table) * shard.rows for shard in work))
+        needed = self._bytes(work)
         free = shutil.disk_usage(self.folder).free
         if needed > free:
             raise UserError(
@@ -222,17 +221,14 @@ class Job:
         filling = Filling(self.folder, self.index, str(artifact.plan["request"]), self.teacher, self.inputs,
                           self.config.cache.batch_size)  # fmt: skip
         rows = sum(shard.rows for shard in shards)
-        try:
-            with console.progress(artifact.label, rows, start=rows - sum(shard.rows for shard in work)) as meter:
-                fill(filling, work, meter, recorded)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise
-            left = sum(self.index.row_bytes(s.table) * s.rows for s in work if committed(self.folder, s) is None)
-            raise UserError(
-                f"{self.folder} is full ({error.strerror}), about {int(left):,} bytes are still to be written: make "
-                f"room and run the same command, it goes on from the last whole shard"
-            ) from error
+        with (
+            paths.enough_room(self.folder, lambda: self._bytes(s for s in work if committed(self.folder, s) is None)),
+            console.progress(artifact.label, rows, start=rows - sum(shard.rows for shard in work)) as meter,
+        ):
+            fill(filling, work, meter, recorded)
+
+    def _bytes(self, shards: Iterable[Shard]) -> int:
+        return int(sum(self.index.row_bytes(shard.table) * shard.rows for shard in shards))
 
     def _load(self) -> None:
         import torch

@@ -178,10 +178,11 @@ class Job:
         if "metrics.jsonl" in damage and self.main:  # cut to a checkpoint's length it would stay damaged: begin anew
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         trainable = self._build()
-        trained = train(trainable, self.config.train, folder, device=self.device, mix=self.config.mix,
-                        workers=self._workers(), evaluate=self._bench(trainable))  # fmt: skip
-        if self.main:
-            artifact = self._finish(artifact, trainable, trained, damage)
+        with paths.enough_room(folder, lambda: self._bytes_left(folder, trainable)):
+            trained = train(trainable, self.config.train, folder, device=self.device, mix=self.config.mix,
+                            workers=self._workers(), evaluate=self._bench(trainable))  # fmt: skip
+            if self.main:
+                artifact = self._finish(artifact, trainable, trained, damage)
         wait()
         return self._document(artifact, "repaired" if damage else "done", skipped_steps=trained.skipped)
 
@@ -192,6 +193,13 @@ class Job:
         seed_all(self.config.train.seed, "build")
         trainable: Trainable = self.method.build(self.config, self.data, str(self.device))
         return trainable
+
+    def _bytes_left(self, folder: Path, trainable: Trainable) -> int:
+        """Of checkpoints and model, at most."""
+        from mmkd_cli.training.checkpoints import bytes_left
+
+        trained, kept = _counted(trainable)["trainable"], self.config.train.checkpoints_kept
+        return bytes_left(folder / "checkpoints", trainable.model, trained, kept)
 
     def _workers(self) -> int:
         """A live teacher can't be sent to worker processes: its own data loader uses them."""

@@ -58,7 +58,7 @@ class Config(StageConfig):
 def run(config: Config, context: StageContext) -> dict[str, Any]:
     """Make the tables, go on with them, repair them, or say that they are there. Returns the stage's document."""
     from mmkd_cli.data.filling import fill
-    from mmkd_cli.data.ranges import RangeWriter, committed
+    from mmkd_cli.data.ranges import RangeWriter
     from mmkd_cli.data.storing import PictureStore
 
     started = time.time()
@@ -75,9 +75,9 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
     jobs = _jobs(artifact.plan["work"]["tables"], tables)
     if state == "finished":
         return _repair_or_say(artifact, jobs, store, context, started)
-    todo = [job for job in jobs if not committed(artifact.path, job[1])]
-    _check_space(artifact.path, todo, store)
-    fill(jobs, RangeWriter(artifact.path, store, config.skip_bad, {}), context.workers)
+    _check_space(artifact.path, jobs, store)
+    with paths.enough_room(artifact.path, lambda: _bytes_left(artifact.path, jobs, store)):
+        fill(jobs, RangeWriter(artifact.path, store, config.skip_bad, {}), context.workers)
     artifact = _finish(artifact, jobs, started)
     if rejected := (artifact.manifest or {})["rejected"]:
         console.warn(lineage.rejected_rows(rejected, artifact.name))
@@ -235,10 +235,16 @@ def _repair_or_say(
     return {**_document(artifact, "done", started), "repaired": sorted(damage)}
 
 
-def _check_space(path: Path, jobs: Sequence[Job], store: PictureStore) -> None:
+def _bytes_left(path: Path, jobs: Sequence[Job], store: PictureStore) -> int:
+    """About as many bytes as the ranges that are not there will take."""
     from mmkd_cli.data.estimates import estimate
+    from mmkd_cli.data.ranges import committed
 
-    needed, free = estimate(jobs, store).bytes, shutil.disk_usage(path).free
+    return estimate([job for job in jobs if not committed(path, job[1])], store).bytes
+
+
+def _check_space(path: Path, jobs: Sequence[Job], store: PictureStore) -> None:
+    needed, free = _bytes_left(path, jobs, store), shutil.disk_usage(path).free
     if needed > free:
         raise UserError(
             f"{path} needs about {needed:,} bytes and its disk has {free:,} free, {needed - free:,} too few: "

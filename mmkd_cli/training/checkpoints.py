@@ -77,14 +77,15 @@ def bytes_needed(model: nn.Module, trainable: int, kept: int) -> int:
     return (kept + 1) * (model_bytes + 2 * 4 * trainable) + model_bytes
 
 
-def require_room(folder: Path, model: nn.Module, trainable: int, kept: int) -> None:
-    """UserError with the missing bytes unless the disk holds the checkpoints and the model that will be written.
-
-    Those in the folder count: they give way to later ones, but only once one more is there.
-    """
+def bytes_left(folder: Path, model: nn.Module, trainable: int, kept: int) -> int:
+    """Of `bytes_needed`, what `folder`'s checkpoints do not hold: these make way once one more is there."""
     there = sum(file.stat().st_size for file in folder.glob("step-*.safetensors"))
-    needed = max(bytes_needed(model, trainable, kept) - there, bytes_needed(model, trainable, 0))
-    free = shutil.disk_usage(folder).free
+    return max(bytes_needed(model, trainable, kept) - there, bytes_needed(model, trainable, 0))
+
+
+def require_room(folder: Path, model: nn.Module, trainable: int, kept: int) -> None:
+    """UserError with the missing bytes unless the disk holds the checkpoints and the model that will be written."""
+    needed, free = bytes_left(folder, model, trainable, kept), shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(
             f"{folder} has {free:,} bytes free, the run needs about {needed:,} more: free {needed - free:,} bytes, "

@@ -1,10 +1,12 @@
-"""prepare-data killed at random moments goes on and ends with the bytes of an undisturbed run."""
+"""prepare-data killed at random moments, or on a full disk, goes on and ends with the bytes of an undisturbed run."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import random
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import pytest
 
 from mmkd_cli.core.config import Layer, resolve
 from mmkd_cli.core.contracts import StageContext
+from mmkd_cli.core.errors import MmkdError
 from mmkd_cli.stages.prepare_data import Config, run
 from tests.data.made_pictures import jpeg
 
@@ -131,3 +134,38 @@ def test_two_at_once_and_one_of_them_killed(pairs: Path) -> None:
     first.join()
     assert second.exitcode == 0
     assert arrows(folder) == arrows(folder.with_name("whole")) and (folder / "manifest.json").is_file()
+
+
+def prepare_on_a_small_disk(pairs: Path, workers: int, file_bytes: int) -> None:
+    """The child's work: no file may become larger. Notes the error; ends with its exit code."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+    try:
+        prepare(pairs, "full", workers)
+    except MmkdError as error:
+        (pairs.parent / "said").write_text(str(error))
+        raise SystemExit(error.exit_code) from None
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_full_disk_is_named_and_the_whole_ranges_stay(pairs: Path, workers: int) -> None:
+    for n in range(8):  # the first range: small pictures
+        (pairs.parent / f"{n}.jpg").write_bytes(jpeg(n))
+    lines = pairs.read_text().splitlines()
+    pairs.write_text("\n".join(lines[:21]))
+    prepare(pairs, "whole", 0)
+    whole = arrows(pairs.parent / "work" / "data" / "whole")
+    first = "images/train/data-00000-of-00003.arrow"
+    limit = (len(whole[first]) + len(whole["images/train/data-00001-of-00003.arrow"])) // 2
+    assert len(whole[first]) < limit
+    process = multiprocessing.get_context("fork").Process(target=prepare_on_a_small_disk, args=(pairs, workers, limit))
+    process.start()
+    process.join(120)
+    said = (pairs.parent / "said").read_text()
+    assert process.exitcode == 2 and "is full (File too large)" in said and "run the same command" in said
+    missing = sum(len(whole[name]) for name in whole if name.startswith("images/") and name != first)
+    named = int(re.search(r"about ([\d,]+) bytes", said)[1].replace(",", ""))  # type: ignore[index]
+    assert missing / 2 < named < missing * 2
+    folder = pairs.parent / "work" / "data" / "full"
+    assert arrows(folder)[first] == whole[first] and arrows(folder).items() <= whole.items()
+    assert not list(folder.rglob("*.tmp"))
+    assert prepare(pairs, "full", 0) == "done" and arrows(folder) == whole
