@@ -15,8 +15,9 @@ from typing import Literal
 import numpy as np
 
 from mmkd_cli.metrics import ptb_tokenizer
+from mmkd_cli.metrics.bleu import bleu_scores
 from mmkd_cli.metrics.cider import CiderD
-from mmkd_cli.metrics.corpus import CorpusScore, bleu_formula, mean_score, meteor_formula, meteor_sums
+from mmkd_cli.metrics.corpus import CorpusScore, mean_score, meteor_formula, meteor_sums
 from mmkd_cli.metrics.java import STANFORD, has_java, stanford_lines
 
 Tokenizer = Literal["auto", "java", "mmkd"]
@@ -44,7 +45,7 @@ def caption_scores(
     lines = stanford_lines if tokenizer == "java" or (tokenizer == "auto" and has_java()) else None
     own = ptb_tokenizer.tokenize(dict(enumerate(references.values())), lines)
     said = ptb_tokenizer.tokenize({place: [candidates[item]] for place, item in enumerate(references)}, lines)
-    found = CaptionScores(_bleu(own, said), STANFORD if lines else ptb_tokenizer.NAME)
+    found = CaptionScores(bleu_scores(own, said), STANFORD if lines else ptb_tokenizer.NAME)
     if has_java():
         found.scores["METEOR"] = _meteor(own, said)
     else:
@@ -70,32 +71,6 @@ def missing_of_spice() -> str | None:
         if not (folder / jar).is_file():
             return f"{jar} is not in {folder} (CoreNLP 3.6.0 of 2015-12-09 has it)"
     return None
-
-
-def _bleu(own: Tokens, said: Tokens) -> dict[str, CorpusScore]:
-    from pycocoevalcap.bleu.bleu_scorer import BleuScorer
-
-    scorer = BleuScorer(n=4)
-    for item, captions in own.items():
-        scorer += (said[item][0], captions)
-    values, items = scorer.compute_score(option="closest")
-    sums = np.array(
-        [
-            [cooked["testlen"], _closest(cooked["reflen"], cooked["testlen"]), *cooked["guess"], *cooked["correct"]]
-            for cooked in scorer.ctest
-        ],
-        dtype=np.float64,
-    )
-    scores = {}
-    for n in range(1, 5):
-        columns = [0, 1, *range(2, 2 + n), *range(6, 6 + n)]
-        scores[f"Bleu_{n}"] = CorpusScore(values[n - 1], np.array(items[n - 1]), sums[:, columns], bleu_formula(n))
-    return scores
-
-
-def _closest(lengths: Sequence[int], length: int) -> int:
-    """The reference length nearest to the candidate's, of two the shorter one."""
-    return min(lengths, key=lambda one: (abs(one - length), one))
 
 
 def _meteor(own: Tokens, said: Tokens) -> CorpusScore:

@@ -37,24 +37,6 @@ def mean_score(items: Floats) -> CorpusScore:
     return CorpusScore(float(items.mean()), items, sums, lambda added: added[..., 0] / added[..., 1])
 
 
-def bleu_formula(order: int) -> Callable[[Floats], Floats]:
-    """BLEU (Papineni et al. 2002) of n-grams up to `order`, with the official COCO scorer's guards against zeros.
-
-    Of sums [..., 2 + 2 * order]: candidates' words, words of the closest references, then for n = 1 .. order the
-    n-grams of the candidates and how many of them are right.
-    """
-
-    def formula(added: Floats) -> Floats:
-        words, closest = added[..., 0], added[..., 1]
-        guessed, right = added[..., 2 : 2 + order], added[..., 2 + order : 2 + 2 * order]
-        precision = np.prod((right + 1e-15) / (guessed + 1e-9), axis=-1) ** (1 / order)
-        ratio = (words + 1e-15) / (closest + 1e-9)
-        brief: Floats = precision * np.exp(np.minimum(0, 1 - 1 / ratio))
-        return brief
-
-    return formula
-
-
 # METEOR 1.5's parameters for English: exact words, stems, synonyms, paraphrases; content against function words.
 _MATCH_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])
 _ALPHA, _BETA, _GAMMA, _DELTA = 0.85, 0.2, 0.6, 0.75
