@@ -75,7 +75,7 @@ def load_pretrained(model_class: Any, folder: Path, **options: Any) -> Any:
     try:
         with quiet_transformers():
             model, report = model_class.from_pretrained(
-                folder, local_files_only=True, output_loading_info=True, torch_dtype="float32", **options
+                folder, local_files_only=True, output_loading_info=True, dtype="float32", **options
             )
     except (OSError, ValueError, RuntimeError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]

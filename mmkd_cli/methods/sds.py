@@ -61,10 +61,11 @@ class Sds:
         model = _student_class(config).build(config.student)
         model.tune(method.tune, method.lora_rank, method.train_logit_scale)
         _warn_of_an_untrained_image_tower(model, method)
-        denoiser = _denoiser(config, device) if method.sds_weight > 0 else None
-        if denoiser is not None:
+        denoiser = None
+        if method.sds_weight > 0:
             seed_all(seed, "h_w")
             _add_latent_map(model, config, _diffusion(config).latent_shape)
+            denoiser = _denoiser(config, device)
 
         def scores(one: TrainingData, split: str) -> ScoreInputs | None:
             if denoiser is None:
@@ -214,7 +215,7 @@ def _denoiser(config: Any, device: str) -> Denoiser:
         unet.enable_gradient_checkpointing()
     denoiser = Denoiser(unet, diffusion.scheduler()).to(device)
     beside = "beside its live text encoder" if config.live else "no VAE, no text encoder"
-    console.say(f"loaded of {diffusion.name}: its UNet ({asked}), {beside}")
+    console.say(f"loaded from {diffusion.name}: the UNet ({asked}), {beside}")
     denoiser.eval().requires_grad_(False)
     return denoiser
 

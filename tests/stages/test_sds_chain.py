@@ -65,7 +65,7 @@ def test_only_the_unet_is_in_memory(
     monkeypatch.setattr(Sds, "after_step", look)
     tuned(folder, "lean", train__max_steps=2, train__validation=False)
     assert seen == [1, 1]
-    assert "its UNet (float32), no VAE, no text encoder" in capsys.readouterr().err.replace("\n", " ")
+    assert "the UNet (float32), no VAE, no text encoder" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_the_run_folder_and_its_metrics(chain: Path) -> None:
