@@ -31,14 +31,19 @@ REFERENCES = {
     "d": ["A bus drives down the street.", "The street has a bus."],
 }
 CANDIDATES = {"a": "a dog runs on grass", "b": "...", "c": "", "d": "A bus drives down the street"}
+SMALL = (list(REFERENCES.values()), list(CANDIDATES.values()))
+
+
+def stub_java(folder: Path, script: str) -> None:
+    stub = folder / "java"
+    stub.write_text(f"#!/bin/sh\n{script}\n")
+    stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
 
 
 @pytest.fixture
 def without_java(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A `java` that does not start, as the stub of some systems."""
-    stub = tmp_path / "java"
-    stub.write_text("#!/bin/sh\nexit 1\n")
-    stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
+    stub_java(tmp_path, "exit 1")
     monkeypatch.setenv("PATH", str(tmp_path))
     java.has_java.cache_clear()
     yield
@@ -57,7 +62,7 @@ def described(items: int) -> tuple[dict[str, list[str]], dict[str, str]]:
 @needs_java
 def test_all_metrics_as_the_official_scorers() -> None:
     references, candidates = described(60)
-    found = caption_scores(references, candidates)
+    found = caption_scores(list(references.values()), list(candidates.values()))
     assert found.tokenizer == "Stanford PTBTokenizer 3.4.1 (Java)"
 
     own = PTBTokenizer().tokenize({key: [{"caption": c} for c in captions] for key, captions in references.items()})
@@ -86,7 +91,8 @@ def test_all_metrics_as_the_official_scorers() -> None:
 @needs_java
 def test_our_tokenizer_gives_the_same_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(caption_metrics, "_meteor", lambda own, said: caption_metrics.mean_score(np.zeros(len(own))))
-    ours, official = (caption_scores(*described(60), tokenizer) for tokenizer in ("mmkd", "java"))
+    texts = [list(one.values()) for one in described(60)]
+    ours, official = (caption_scores(*texts, tokenizer) for tokenizer in ("mmkd", "java"))
     assert ours.tokenizer == "mmkd PTB (as Stanford PTBTokenizer 3.4.1)"
     assert {name: score.value for name, score in ours.scores.items()} == {
         name: score.value for name, score in official.scores.items()
@@ -99,7 +105,7 @@ def test_spice_without_its_jars_is_left_out_by_name_and_nothing_is_fetched(monke
     monkeypatch.setattr(official, "get_stanford_models", lambda: pytest.fail("asked for a download"))
     monkeypatch.setattr(caption_metrics, "has_java", lambda: True)
     monkeypatch.setattr(caption_metrics, "_meteor", lambda own, said: caption_metrics.mean_score(np.zeros(4)))
-    found = caption_scores(REFERENCES, CANDIDATES, "mmkd")
+    found = caption_scores(*SMALL, "mmkd")
     assert list(found.left_out) == ["SPICE"] and "SPICE" not in found.scores
     assert "stanford-corenlp-3.6.0.jar is not in" in found.left_out["SPICE"]
 
@@ -114,26 +120,42 @@ def test_spice_with_its_jars_is_the_official_classs_and_leaves_nothing_among_its
             assert Path(official.TEMP_DIR).is_dir() and "site-packages" not in official.CACHE_DIR
             return 0.5, [{"All": {"f": len(said[place][0])}} for place in sorted(own)]
 
-    monkeypatch.setattr(caption_metrics, "missing_of_spice", lambda: None)
+    monkeypatch.setattr(caption_metrics, "missing_metrics", lambda: {"METEOR": "left out here"})
     monkeypatch.setattr(official, "Spice", Said)
     monkeypatch.setattr(caption_metrics, "has_java", lambda: False)
-    found = caption_scores(REFERENCES, CANDIDATES)
+    found = caption_scores(*SMALL)
     assert found.scores["SPICE"].items.tolist() == [19, 0, 0, 28]
 
 
 @pytest.mark.usefixtures("without_java")
 def test_without_java_what_needs_it_is_left_out_by_name() -> None:
-    found = caption_scores(REFERENCES, CANDIDATES)
+    found = caption_scores(*SMALL)
     assert list(found.scores) == WITHOUT_JAVA
     assert found.left_out == {"METEOR": "java is not there", "SPICE": "java is not there"}
     assert found.tokenizer.startswith("mmkd")
     with pytest.raises(UserError, match=r"Stanford's tokenizer failed .*choose the tokenizer 'mmkd'"):
-        caption_scores(REFERENCES, CANDIDATES, "java")
+        caption_scores(*SMALL, "java")
+
+
+def test_a_java_that_starts_and_fails_is_named(without_java: None, tmp_path: Path) -> None:
+    stub_java(tmp_path, '[ "$1" = -version ]')
+    with pytest.raises(UserError, match=r"METEOR's jar failed .*: mend java"):
+        caption_scores(*SMALL, "mmkd")
+
+
+@pytest.mark.usefixtures("without_java")
+def test_scores_of_some_items_with_their_own_document_frequencies_or_all() -> None:
+    found = caption_scores(*SMALL)
+    places = np.array([0, 3])
+    alone = caption_scores([SMALL[0][place] for place in places], [SMALL[1][place] for place in places])
+    assert found.of(places) == pytest.approx({name: score.value for name, score in alone.scores.items()})
+    shared = found.of(places, own_frequencies=False)
+    assert shared["CIDEr"] == pytest.approx(found.scores["CIDEr"].items[places].mean()) != found.of(places)["CIDEr"]
 
 
 @pytest.mark.usefixtures("without_java")
 def test_an_interval_is_the_official_score_of_the_drawn_items() -> None:
-    found = caption_scores(REFERENCES, CANDIDATES, "mmkd").scores["Bleu_2"]
+    found = caption_scores(*SMALL, "mmkd").scores["Bleu_2"]
     keys = list(REFERENCES)
     drawn = []
     for counts in next(resampled_counts(4, 20, seed=7)):
