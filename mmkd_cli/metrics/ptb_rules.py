@@ -1,7 +1,9 @@
 """The lexical rules of Penn Treebank tokens in English captions, as Stanford's PTBTokenizer 3.4.1 applies them.
 
 A rule is what it takes, what it looks at behind that, and the token that it makes. Of all rules that match at a place
-the one that matches most wins, what it looks at included; among equals the first. They were found by asking the Java
+the one that matches most wins, what it looks at included; among equals the first.
+
+Which rules there are was read in later versions of its rule file (GPL); what they do was found by asking the Java
 tokenizer, and tests compare the two: where one looks odd, Java does so.
 """
 
