@@ -29,7 +29,7 @@ arm() { # NAME CONFIG [--set ...]
 }
 
 for seed in ${SEEDS:-0}; do
-    arm contrastive flickr8k.toml &
+    arm regression-contrastive flickr8k.toml &
     one=$!
     arm regression flickr8k-regression.toml
     wait $one

@@ -8,7 +8,7 @@ import statistics
 from mmkd_cli.core import artifacts
 from mmkd_cli.core.paths import default_root
 
-ARMS = ("regression", "contrastive", "minilm-random", "minilm-pretrained")
+ARMS = ("regression", "regression-contrastive", "minilm-random", "minilm-pretrained")
 COLUMNS = [f"{way}_recall@{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
 
 
