@@ -68,7 +68,7 @@ def compare(folder: Path, other: Artifact) -> dict[str, Any]:
     }
 
 
-_OF_THE_MODEL = ("model", "model.0", "model.1", "cache", "embeddings", "images")
+_OF_THE_MODEL = ("model", "model.0", "model.1", "cache", "embeddings", "predictions", "images")
 """Fingerprints that do not tell which items were scored. (The same pictures may lie in two folders.)"""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmkd_cli.core import registry
 from mmkd_cli.core.config import Config, validate
-from mmkd_cli.core.contracts import Bench, BenchInput, Scores
+from mmkd_cli.core.contracts import Bench, BenchInput, DualEncoder, Scores
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.fingerprints import sha256_file, sha256_json
 from mmkd_cli.data.sources.image_folder import SUFFIXES
@@ -29,10 +29,7 @@ def score(bench: Bench | str | Mapping[str, Any] | Config, given: BenchInput) ->
 
     A model that is being trained is left in the mode (training or not) that it was in.
     """
-    import torch
-
-    model = given.model
-    training = [m for m in model.modules() if m.training] if isinstance(model, torch.nn.Module) else []
+    training = _training_modules(given.model) if given.model is not None else []
     for module in training:
         module.training = False
     try:
@@ -41,6 +38,12 @@ def score(bench: Bench | str | Mapping[str, Any] | Config, given: BenchInput) ->
     finally:
         for module in training:
             module.training = True
+
+
+def _training_modules(model: DualEncoder) -> list[Any]:
+    import torch
+
+    return [m for m in model.modules() if m.training] if isinstance(model, torch.nn.Module) else []
 
 
 def file_hashes(bench: Bench, memory: Path | None = None) -> dict[str, str]:

@@ -39,6 +39,7 @@ def examine(root: Any) -> dict[str, dict[str, str]]:
     import torch
 
     from mmkd_cli.core.artifacts import versions
+    from mmkd_cli.metrics.captions import missing_metrics
 
     devices = {"cpu": f"{os.cpu_count()} cores, {platform.machine()}, {torch.get_num_threads()} threads"}
     for index in range(torch.cuda.device_count()):
@@ -59,6 +60,7 @@ def examine(root: Any) -> dict[str, dict[str, str]]:
         "clip_benchmark": "templates of more sets for zeroshot-classification, pip install clip-benchmark",
     }.items():
         optional[package] = "installed" if find_spec(package) else f"absent: {serves}"
+    optional["SPICE"] = missing_metrics().get("SPICE", "its jars are there")
     place = Path(root).resolve()
     while not place.exists():
         place = place.parent

@@ -28,7 +28,8 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="train, val, test (default: test where there is one).")] = None,
     layer: Annotated[str | None, typer.Option(help="Output to measure: encoder, projection, shared.")] = None,
     annotations: Annotated[
-        Path | None, typer.Option(help="The bench's own files: a folder or a file (winoground, aro, sugarcrepe).")
+        Path | None,
+        typer.Option(help="The bench's own files: a folder or a file, of references where texts are scored."),
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="The bench's pictures (also of a set that zeroshot-classification names).")
@@ -37,7 +38,11 @@ def evaluate(
         str | None, typer.Option(help="cosine, or diffusion: by how well --model diffusers:FOLDER denoises.")
     ] = None,
     draws: Annotated[int | None, typer.Option(help="Time steps and noises of --scorer diffusion.")] = None,
+    questions: Annotated[Path | None, typer.Option(help="The bench's questions (vqav2, okvqa).")] = None,
     embeddings: Annotated[Path | None, typer.Option(help="Score ready embeddings: npz or safetensors.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Score a result file in the bench's own layout, with no model.")
+    ] = None,
     against: Annotated[
         str | None,
         typer.Option(help="Compare with another result, item by item.", autocompletion=artifacts_of("result")),
@@ -63,6 +68,8 @@ def evaluate(
         "bench.images": images,
         "bench.scorer": scorer,
         "bench.draws": draws,
+        "bench.questions": questions,
         "embeddings": embeddings,
+        "predictions": predictions,
         "against": against,
     }

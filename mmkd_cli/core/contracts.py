@@ -401,7 +401,7 @@ class TrainingData:
 # ------------------------------------------------------------------------------------------------ benches
 @dataclass
 class BenchInput:
-    """What a bench may score: a model, on prepared data or on the bench's own files, or ready embeddings.
+    """What a bench may score: a model, on prepared data or on the bench's own files; ready embeddings; a result file.
 
     What is not given is None.
 
@@ -415,6 +415,7 @@ class BenchInput:
     split: str | None = None
     targets: Callable[[str], Targets | None] | None = None
     embeddings: Mapping[str, np.ndarray] | None = None
+    predictions: Path | None = None
     layer: str | None = None
     precision: str = "float32"
     metrics_only: bool = False
@@ -440,7 +441,11 @@ class Scores:
 
 
 class Bench(Protocol):
-    """What `evaluate --bench` names. Files that it reads are keys of its Config, which flags of the same names set."""
+    """What `evaluate --bench` names. Files that it reads are keys of its Config, which flags of the same names set.
+
+    One that scores result files (`--predictions`) says `reads_predictions = True`. One whose scores depend on tools
+    that may be absent has `scorer() -> {what: name}`, which enters the request and the result.
+    """
 
     Config: ClassVar[type]
     default_split: ClassVar[str]

@@ -78,6 +78,16 @@ TABLES: dict[str, dict[str, Entry]] = {
         "winoground": Entry("mmkd_cli.benches.winoground:Winoground", "two pictures, two captions of the same words"),
         "aro": Entry("mmkd_cli.benches.aro:Aro", "attributes, relations and the order of words (ARO)"),
         "sugarcrepe": Entry("mmkd_cli.benches.sugarcrepe:SugarCrepe", "a caption against a fluent negative one"),
+        "coco-caption": Entry(
+            "mmkd_cli.benches.captions:Captions", "captions of COCO: BLEU, METEOR, ROUGE-L, CIDEr, SPICE"
+        ),
+        "nocaps": Entry("mmkd_cli.benches.captions:Nocaps", "captions of objects that COCO does not name, by domain"),
+        "flickr8k-caption": Entry("mmkd_cli.benches.captions:Flickr8kCaptions", "captions of Flickr8k"),
+        "vqav2": Entry("mmkd_cli.benches.vqa:Vqa", "VQA v2: the official accuracy, by answer and question type"),
+        "okvqa": Entry("mmkd_cli.benches.vqa:OkVqa", "OK-VQA: the same accuracy; lemmatised, too, where spaCy is"),
+        "xsum": Entry("mmkd_cli.benches.written_texts:Xsum", "summaries in one sentence: ROUGE"),
+        "cnn-dailymail": Entry("mmkd_cli.benches.written_texts:CnnDailymail", "summaries of news: ROUGE"),
+        "yelp": Entry("mmkd_cli.benches.written_texts:Yelp", "sentences in another style: BLEU"),
         "zeroshot-classification": Entry(
             "mmkd_cli.benches.zeroshot_classification:ZeroShotClassification",
             "class folders, CIFAR, ImageNet: class names in templates",

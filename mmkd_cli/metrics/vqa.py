@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 _PUNCTUATION = r""";/[]"{}()=+\_-><@`,?!"""
@@ -40,6 +41,7 @@ def exact_match(prediction: str, answer: str) -> bool:
     return prediction.strip() == answer.strip()
 
 
+@lru_cache(maxsize=65536)
 def normalized(answer: str) -> str:
     """An answer of one line without punctuation, articles and number words, with apostrophes put back."""
     words = (_NUMBERS.get(word, word) for word in _without_punctuation(answer).lower().split())

@@ -49,6 +49,7 @@ class Config(StageConfig):
     layer: str | None = key(None, "output of the model to measure (default: its last)")
     embeddings: str | None = key(None, "ready embeddings, npz or safetensors, in place of model and data",
                                  identity=False)  # fmt: skip
+    predictions: str | None = key(None, "a result file in the bench's own layout, in place of a model", identity=False)
     against: str | None = key(None, "another result of the bench and its items, to compare with", identity=False)
     precision: Literal["float32", "bfloat16"] = key("float32", "of the model's forward", source="[U] exact")
     batch_size: int = key(64, "rows of one forward", unit="rows", source="[U]", identity=False, ge=1)
@@ -66,27 +67,24 @@ class Job:
     """One result."""
 
     def __init__(self, config: Config, context: StageContext, bench: Bench) -> None:
-        from mmkd_cli.training.devices import open_device
-
         self.config, self.context, self.bench = config, context, bench
         self.bench_name = str(config.bench.name)  # type: ignore[attr-defined]
         self.started = time.time()
-        self.device = "cpu" if config.embeddings else str(open_device(context.device))
+        self.ready = config.embeddings or config.predictions
+        self.device = "cpu"
         self.opened: Opened | None = None
         self.other: Artifact | None = None
         if config.against is not None:
             from mmkd_cli.benches.against import open_other
 
             self.other = open_other(context.root, config.against, self.bench_name)
-        if config.embeddings is None:
+        _check_given(config, self.bench_name, getattr(bench, "reads_predictions", False))
+        if not self.ready:
             from mmkd_cli.stages.evaluation_inputs import open_inputs
+            from mmkd_cli.training.devices import open_device
 
+            self.device = str(open_device(context.device))
             self.opened = open_inputs(config, context.root, bench, self.device)
-        else:
-            named = ("model", "image_model", "text_model", "data", "cache", "split", "layer", "teacher_weights")
-            if given := [name.replace("_", "-") for name in named if getattr(config, name) is not None]:
-                flag = given[0].removeprefix("teacher-")
-                raise UserError(f"--embeddings takes the place of --{flag}: leave one of them out")
 
     def run(self) -> dict[str, Any]:
         plan = self.plan()
@@ -112,12 +110,13 @@ class Job:
         if state == "finished":
             return document
         rows, seconds = 0, 0.0
-        if self.opened is None:
+        if self.config.embeddings is not None:
             self._given()  # a file that can't be read is refused now
         else:
-            self.opened.require_teacher()
+            if self.opened is not None:
+                self.opened.require_teacher()
             rows, seconds = self.bench.estimate(self._given())
-        what = f"{rows:,} rows" if self.opened else self.config.embeddings
+        what = self.config.embeddings or f"{rows:,} rows"
         console.say(f"would score {what} by {self.bench_name}: about {seconds:,.0f} s on {self.device}")
         return {**document, "rows": rows, "seconds": seconds, "device": self.device}
 
@@ -136,6 +135,10 @@ class Job:
         }
         if self.files:
             identity["files"] = self.files
+        if self.scorer:
+            identity["scorer"] = self.scorer
+        if config.predictions is not None:
+            identity["split"] = self.split
         if opened is not None:
             identity["split"] = opened.split
             if opened.kind != "run":
@@ -145,11 +148,13 @@ class Job:
         plan = Plan("result", "evaluate", self.context.name or "", identity, config.model_dump(mode="json"), inputs)
         if self.context.name:
             return plan
-        of = Path(str(config.embeddings)).stem if opened is None else opened.label
+        of = Path(str(self.ready)).stem if opened is None else opened.label
         return replace(plan, name=artifacts.default_name([self.bench_name, of], plan))
 
     def _given(self) -> BenchInput:
         config, opened = self.config, self.opened
+        if config.predictions is not None:
+            return BenchInput(predictions=Path(config.predictions), split=self.split)
         if opened is None:
             from mmkd_cli.benches.embeddings_file import read_embeddings
 
@@ -209,7 +214,9 @@ class Job:
         """What scores.json holds and `--json` prints (FORMATS.md, result)."""
         opened = self.opened
         model: dict[str, Any] = {"name": opened.name, "kind": opened.kind} if opened else {
-            "name": Path(str(self.config.embeddings)).name, "kind": "embeddings"}  # fmt: skip
+            "name": Path(str(self.ready)).name,
+            "kind": "embeddings" if self.config.embeddings else "predictions",
+        }  # fmt: skip
         fingerprints = {i.role: i.fingerprint for i in (opened.inputs() if opened else ())} | self.files
         if opened is not None and opened.kind != "run":
             fingerprints["model"] = sha256_json(opened.model.identity())
@@ -217,7 +224,7 @@ class Job:
             model["layer"] = self.config.layer
         return {
             "bench": self.bench_name,
-            "split": opened.split if opened else None if self.bench.needs_data else self.bench.default_split,
+            "split": self.split,
             "model": model,
             "zero_shot": self._zero_shot(scores.official),
             "counts": scores.counts,
@@ -227,6 +234,7 @@ class Job:
             "quoted": scores.quoted,
             "fingerprints": fingerprints,
             "versions": artifacts.versions(),
+            **({"scorer": self.scorer} if self.scorer else {}),
         }
 
     def _zero_shot(self, official: bool | None) -> dict[str, Any]:
@@ -242,17 +250,33 @@ class Job:
 
     @cached_property
     def files(self) -> dict[str, str]:
-        """SHA-256 of the files that are scored: the bench's own, and the embeddings."""
+        """SHA-256 of the files that are scored: the bench's own, and the embeddings or the result file."""
         from mmkd_cli.benches.runner import file_hashes
 
         memory = self.context.root / ".hashes"
         found = file_hashes(self.bench, memory)
-        if self.config.embeddings is not None:
-            path = Path(self.config.embeddings)
-            if not path.is_file():
-                raise UserError(f"embeddings {path} is not a file: give an .npz or .safetensors")
-            found["embeddings"] = sha256_file(path, memory)
+        for name, what in (("embeddings", "an .npz or .safetensors"), ("predictions", "the bench's result file")):
+            if (given := getattr(self.config, name)) is not None:
+                path = Path(given)
+                if not path.is_file():
+                    raise UserError(f"{name} {path} is not a file: give {what}")
+                found[name] = sha256_file(path, memory)
         return found
+
+    @cached_property
+    def scorer(self) -> dict[str, str]:
+        """What the scores depend on beside the files, of a bench that uses tools which may be absent."""
+        said = getattr(self.bench, "scorer", dict)
+        return dict(said())
+
+    @property
+    def split(self) -> str | None:
+        """Of prepared data, of a bench's own files; of ready embeddings nobody knows."""
+        if self.opened is not None:
+            return self.opened.split
+        if self.config.predictions is not None and self.config.split is not None:
+            return self.config.split
+        return None if self.bench.needs_data else self.bench.default_split
 
     def _compared(self, document: dict[str, Any], folder: Path, other: Artifact) -> dict[str, Any]:
         """The document with `against`, which is said and not kept: it is of two results."""
@@ -280,6 +304,22 @@ class Job:
             f"{folder}: {counts['items']:,} items, {counts['skipped']:,} skipped, {time.time() - self.started:,.1f} s; "
             f"look at {folder / 'report.html'}"
         )
+
+
+def _check_given(config: Config, bench: str, reads_predictions: bool) -> None:
+    """UserError where what was given does not go together, or is not what the bench scores."""
+    if config.predictions is not None and not reads_predictions:
+        raise UserError(f"--predictions: bench {bench!r} scores no result files: give --model, or --embeddings")
+    if config.predictions is None and reads_predictions:
+        raise UserError(
+            f"bench {bench!r} scores texts that are written: give --predictions FILE, the bench's result file"
+        )
+    models = ("model", "image_model", "text_model", "data", "cache", "layer", "teacher_weights")
+    for flag, apart in (("predictions", ("embeddings", *models)), ("embeddings", (*models, "split"))):
+        if getattr(config, flag) is None:
+            continue
+        if given := [name.replace("_", "-") for name in apart if getattr(config, name) is not None]:
+            raise UserError(f"--{flag} takes the place of --{given[0].removeprefix('teacher-')}: leave one of them out")
 
 
 def _renewed(artifact: Artifact, plan: Plan) -> Artifact:

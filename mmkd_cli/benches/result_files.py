@@ -1,0 +1,63 @@
+"""Result files that somebody's model wrote: a text for each item of a bench, matched to the items by their ids."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmkd_cli.benches.json_rows import json_rows
+from mmkd_cli.core.errors import UserError
+from mmkd_cli.data.sources import fields
+
+FIRST = 3
+"""Ids that a refusal names."""
+
+Results = list[tuple[str, str]]
+"""(id, text) in the file's order."""
+
+
+def read_results(path: Path, id_field: str, text_field: str) -> Results:
+    """A JSON list (or JSON lines) of objects, as official scorers take it."""
+    return [(id_of(row, id_field, where), fields.field(row, text_field, str, where)) for where, row in json_rows(path)]
+
+
+def id_of(row: dict[str, Any], name: str, where: str) -> str:
+    """An id that is a number or a text: 42 and "42" are the same."""
+    value = row.get(name)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return fields.field(row, name, str, where)
+
+
+def in_order(results: Results, ids: Sequence[str], path: Path, what: str) -> list[str]:
+    """The texts of `ids`; UserError where ids are missing, are not of the bench, or stand twice.
+
+    what: the ids' name, as the file spells it.
+    """
+    times = Counter(one for one, _ in results)
+    wanted = dict.fromkeys(ids)
+    complaints = [
+        _complaint([one for one in wanted if one not in times], f"of {len(wanted):,} are missing"),
+        _complaint([one for one in times if one not in wanted], "are not in the annotations"),
+        _complaint([one for one, count in times.items() if count > 1], "stand there more than once"),
+    ]
+    if any(complaints):
+        said = "; ".join(filter(None, complaints))
+        raise UserError(f"predictions {path}, {what}: {said}: give one line for each item of the annotations")
+    texts = dict(results)
+    return [texts[one] for one in ids]
+
+
+def split_named(path: str | None, default: str) -> str:
+    """The split that an official file's name has, as captions_val2017.json."""
+    named = re.search(r"(?:^|_)(train|val|test)(?:\d{4}|[._]|$)", Path(path).name) if path else None
+    return named[1] if named else default
+
+
+def _complaint(ids: Sequence[str], problem: str) -> str:
+    """Their count and the first few, or an empty string."""
+    named = ", ".join(map(repr, ids[:FIRST]))
+    return f"{len(ids):,} {problem} (the first: {named})" if ids else ""
