@@ -57,14 +57,20 @@ class Gpt2Bpe:
         return {"bpe": "gpt2", "files": hashes, "max_tokens": self.max_tokens, "eos": self.eos}
 
 
+def bpe_files(folder: Path) -> tuple[str, ...]:
+    """Names of the BPE's files in a folder: fairseq's three, else transformers' two."""
+    for files in (FAIRSEQ_FILES, TRANSFORMERS_FILES):
+        if all((folder / name).is_file() for name in files):
+            return files
+    raise UserError(
+        f"tokenizer folder {folder} holds neither {', '.join(FAIRSEQ_FILES)} nor {', '.join(TRANSFORMERS_FILES)}: "
+        "put fairseq's three files of GPT-2's BPE there"
+    )
+
+
 def _read(folder: Path) -> tuple[tuple[str, ...], dict[str, int], list[tuple[str, str]], np.ndarray]:
     """Files used, token -> its number in the BPE, merges, and the BPE's number -> id."""
-    files = next((f for f in (FAIRSEQ_FILES, TRANSFORMERS_FILES) if all((folder / n).is_file() for n in f)), None)
-    if files is None:
-        raise UserError(
-            f"tokenizer folder {folder} holds neither {', '.join(FAIRSEQ_FILES)} nor {', '.join(TRANSFORMERS_FILES)}: "
-            "put fairseq's three files of GPT-2's BPE there"
-        )
+    files = bpe_files(folder)
     encoder = _vocabulary(folder / files[0])
     lines = (folder / files[1]).read_text(encoding="utf-8").split("\n")
     merges = [(first, second) for first, _, second in (line.partition(" ") for line in lines if line) if second

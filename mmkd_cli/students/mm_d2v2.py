@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mmkd_cli.architectures.d2v2 import ImageEmbedding, Sizes, TextEmbedding, init_bert_parameters
 from mmkd_cli.architectures.d2v2_checkpoints import load_image_checkpoint, load_text_checkpoint
+from mmkd_cli.architectures.gpt2_bpe import bpe_files
 from mmkd_cli.architectures.state_dicts import load_strictly
 from mmkd_cli.core import paths
 from mmkd_cli.core.config import Config, key
@@ -160,12 +161,11 @@ class MmD2v2(nn.Module):
     @staticmethod
     def files(config: MmD2v2Config) -> dict[str, str]:
         """Key -> file or folder whose content decides the student's first weights."""
-        named = {
-            "student.image_weights": config.image_weights,
-            "student.text_weights": config.text_weights,
-            "student.tokenizer": config.tokenizer,
+        folder = tokenizer_folder(config.tokenizer, config.text_weights)
+        weights = {"student.image_weights": config.image_weights, "student.text_weights": config.text_weights}
+        return {f"student.tokenizer/{name}": str(folder / name) for name in bpe_files(folder)} | {
+            name: path for name, path in weights.items() if path is not None
         }
-        return {name: path for name, path in named.items() if path is not None}
 
     def forward(self, batch: Batch) -> Aligned:
         """batch: "pixels" uint8 [B, 3, H, W], input_ids and attention_mask [B, L], and the teacher's signal [B, D]."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmkd_cli.architectures.gpt2_bpe import bpe_files
 from mmkd_cli.students import d2v2_text, transformers_text
 from mmkd_cli.students.text_config import TextEncoderConfig
 
@@ -60,6 +61,18 @@ def pooled(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
         return hidden[torch.arange(len(hidden), device=hidden.device), last]
     mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * mask).sum(dim=1) / mask.sum(dim=1)
+
+
+def text_files(config: TextEncoderConfig) -> dict[str, str]:
+    """Key -> file or folder that decides a text encoder's first weights and its tokens; a hub id's local copy."""
+    if config.text == "d2v2":
+        folder = d2v2_text.tokenizer_folder(config.tokenizer, config.text_weights)
+        named = {f"student.tokenizer/{name}": str(folder / name) for name in bpe_files(folder)}
+        return named | ({"student.text_weights": config.text_weights} if config.text_weights else {})
+    named = {"student.tokenizer": config.tokenizer} if config.tokenizer else {}
+    if config.text == "transformers":
+        named["student.text_weights"] = str(transformers_text.weights_folder(config))
+    return named
 
 
 def build_text_encoder(config: TextEncoderConfig, captions: Callable[[], Iterable[str]]) -> tuple[TextEncoder, Any]:

@@ -15,7 +15,7 @@ from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.core.fingerprints import sha256_file
 from mmkd_cli.students.alignment import Aligned, read_heads, save_heads
 from mmkd_cli.students.projections import Heads, Projections, new_linear
-from mmkd_cli.students.text import TextEncoder, build_text_encoder, empty_text_encoder, load_text_encoder
+from mmkd_cli.students.text import TextEncoder, build_text_encoder, empty_text_encoder, load_text_encoder, text_files
 from mmkd_cli.students.text_config import TextEncoderConfig
 
 
@@ -99,8 +99,7 @@ class Unimodal(nn.Module):
     @staticmethod
     def files(config: UnimodalConfig) -> dict[str, str]:
         """Key -> file or folder whose content decides the student's first weights."""
-        named = {"student.text_weights": config.text_weights, "student.tokenizer": config.tokenizer}
-        return {name: path for name, path in named.items() if path is not None}
+        return text_files(config)
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """The signal's mean and standard deviation on the training split, [D] each."""

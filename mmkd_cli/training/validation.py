@@ -53,11 +53,14 @@ class Validation:
         self._lowered = precision == "bfloat16"
 
     def __call__(self) -> dict[str, float]:
-        """`val/NAME` for each loss and report, and `val/loss`; with several feeds `val/FEED/NAME`."""
+        """`val/NAME` for each loss and report, and `val/loss`; with several feeds `val/FEED/NAME`, and where two
+        streams read one data set `val/STREAM/FEED/NAME`."""
         found: dict[str, float] = {}
+        feeds = self._trainable.validation
+        unique = len({feed.name for feed in feeds}) == len(feeds)
         with evaluating(self._trainable.model):
-            for feed in self._trainable.validation:
-                prefix = "val/" if len(self._trainable.validation) == 1 else f"val/{feed.name}/"
+            for feed in feeds:
+                prefix = "val/" if len(feeds) == 1 else f"val/{feed.name if unique else f'{feed.stream}/{feed.name}'}/"
                 means, losses = self._feed(feed)
                 weights = self._trainable.weights
                 total = sum(weights.get(name, 1.0) * means[name] for name in losses)

@@ -201,3 +201,25 @@ def test_layouts_that_need_shared_blocks_or_one_width_are_refused() -> None:
         build(scratch(), Heads(True, "shared", 16), width=40)
     shared = build(scratch(), Heads(True, "shared", 16))
     assert len(list(shared.projections.maps)) == 1
+
+
+def test_what_decides_the_first_weights_is_named_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """data2vec's text: weights and each file of the BPE, not what else lies there. A hub id: the copy of it."""
+    _, weights, _, _ = small_students.d2v2_files(tmp_path / "d2v2")
+    config = UnimodalConfig(text="d2v2", text_weights=str(weights), depth=2, width=WIDTH, heads=HEADS)
+    found = Unimodal.files(config)
+    assert {key: Path(file).name for key, file in found.items()} == {
+        "student.text_weights": "text.pt",
+        "student.tokenizer/vocab.json": "vocab.json",
+        "student.tokenizer/merges.txt": "merges.txt",
+    }
+    with pytest.raises(UserError, match="holds neither"):
+        Unimodal.files(config.model_copy(update={"tokenizer": str(tmp_path)}))
+
+    snapshot = tmp_path / "hub/models--some--bert/snapshots/abc"
+    small_students.bert_folder(snapshot)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs/main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    hub = UnimodalConfig(text="transformers", text_weights="some/bert", depth=2)
+    assert Unimodal.files(hub) == {"student.text_weights": str(snapshot)}

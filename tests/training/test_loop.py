@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from mmkd_cli.core.contracts import Feed
 from mmkd_cli.core.errors import Interrupted, Refused, UserError
 from mmkd_cli.training.config import TrainConfig
 from mmkd_cli.training.loop import Trained, train
@@ -217,6 +218,19 @@ def test_validation_is_the_mean_over_all_rows(tmp_path: Path) -> None:
     assert said["val/loss"] == pytest.approx(sum(float(v.mean()) for v in out.row_losses.values()), rel=1e-6)
     train(student(), config(max_steps=7, validate_every=2), tmp_path / "b", device=CPU)
     assert [line["step"] for line in lines(tmp_path / "b") if "val/loss" in line] == [2, 4, 6]
+
+
+def test_validation_feeds_have_a_name_each() -> None:
+    """The feed's own where that tells them apart, and where two streams read one data set the stream's before it."""
+    from mmkd_cli.training.validation import Validation
+
+    def names(*feeds: Feed) -> set[str]:
+        found = Validation(student(validation=feeds, dropout=0.0), config(), CPU, "float32", workers=0)()
+        return {name.removesuffix("/loss") for name in found if name.endswith("/loss")}
+
+    assert names(ArrayFeed("v", 30), ArrayFeed("w", 20)) == {"val/v", "val/w"}
+    same = (ArrayFeed("v", 30, stream="pairs"), ArrayFeed("v", 20, stream="text"))
+    assert names(*same) == {"val/pairs/v", "val/text/v"}
 
 
 def test_validation_where_there_is_no_float64(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
