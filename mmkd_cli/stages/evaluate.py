@@ -186,22 +186,19 @@ class Job:
             self.opened.require_teacher()
         scores = score(self.bench, self._given())
         document = self._document(scores)
-        with (
-            paths.atomic_path(folder / "predictions.jsonl") as temporary,
-            open(temporary, "w", encoding="utf-8") as out,
-        ):
-            for item in scores.items:
-                out.write(json.dumps(item, ensure_ascii=False, allow_nan=False) + "\n")
+        items = [json.dumps(item, ensure_ascii=False, allow_nan=False) + "\n" for item in scores.items]
         names = ["predictions.jsonl", "scores.json", "report.html"]
         data = self.opened.data if self.opened else None
         layout = clip_benchmark_layout(
             document, data.artifact.name if data else getattr(self.config.bench, "set", None)
         )
-        if layout is not None:
-            paths.write_json(folder / "clip_benchmark.json", layout)
-            names.append("clip_benchmark.json")
-        write_result_page(folder / "report.html", document, scores.page)
-        paths.write_json(folder / "scores.json", document)
+        with paths.enough_room(folder, lambda: sum(map(len, items))):
+            paths.write_atomic(folder / "predictions.jsonl", "".join(items))
+            if layout is not None:
+                paths.write_json(folder / "clip_benchmark.json", layout)
+                names.append("clip_benchmark.json")
+            write_result_page(folder / "report.html", document, scores.page)
+            paths.write_json(folder / "scores.json", document)
         files = {name: FileRecord.of(folder / name) for name in names}
         hashed = {name: files[name].xxh3_128 for name in ("predictions.jsonl", "scores.json")}
         artifacts.finish(
