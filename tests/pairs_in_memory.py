@@ -49,6 +49,27 @@ class MemoryStates:
         return {"text_states": self.values[torch.as_tensor(rows)]}
 
 
+class MemoryEmbeddings:
+    """image_embedding of [pictures, width] and text_embedding of [texts, width] random numbers, bf16 as caches are."""
+
+    n_views = 0
+
+    def __init__(self, pictures: int, texts: int, width: int, seed: int = 0) -> None:
+        draw = torch.Generator().manual_seed(seed)
+        self.values = {
+            "image_embedding": torch.randn((pictures, width), generator=draw).bfloat16(),
+            "text_embedding": torch.randn((texts, width), generator=draw).bfloat16(),
+        }
+        self.specs: Mapping[str, SignalSpec] = {
+            "image_embedding": SignalSpec("image_embedding", "images", (width,)),
+            "text_embedding": SignalSpec("text_embedding", "texts", (width,)),
+        }
+
+    def gather(self, signals: Sequence[str], rows: np.ndarray, views: np.ndarray | None = None) -> dict[str, Tensor]:
+        assert len(signals) == 1 and views is None
+        return {signals[0]: self.values[signals[0]][torch.as_tensor(rows)]}
+
+
 def picture(row: int) -> bytes:
     """32 x 32, four columns of a row's own greys."""
     values = np.repeat(np.arange(4, dtype=np.uint8) * 10 + row * 4, 8)
@@ -66,14 +87,14 @@ def captions_of(pictures: int, per_picture: int, seed: int) -> list[str]:
 def pairs(
     pictures: int = 8, per_picture: int = 3, width: int = 12, n_views: int = 0, name: str = "pairs",
     splits: Sequence[str] = ("train", "val"), rejected: Mapping[tuple[str, str], Sequence[int]] | None = None,
-    states: tuple[int, int] | None = None,
+    states: tuple[int, int] | None = None, joint: int | None = None,
 ) -> TrainingData:  # fmt: skip
     """One opened data set; texts that belong to no picture stand at the end of each split.
 
-    states: tokens and width of text_states, in the place of image_cls.
+    states: tokens and width of text_states, in the place of image_cls. joint: width of both embeddings, likewise.
     """
     tables: dict[str, dict[str, Any]] = {}
-    targets: dict[str, MemoryTargets | MemoryStates] = {}
+    targets: dict[str, MemoryTargets | MemoryStates | MemoryEmbeddings] = {}
     for seed, split in enumerate(splits):
         texts = [*captions_of(pictures, per_picture, seed), "no picture at all"]
         owners = [*(i % pictures for i in range(pictures * per_picture)), -1]
@@ -89,6 +110,9 @@ def pairs(
                 features=datasets.Features({"image_id": datasets.Value("string"), "image": datasets.Image()}),
             ),
         }
+        if joint:
+            targets[split] = MemoryEmbeddings(pictures, len(texts), joint, seed)
+            continue
         targets[split] = (
             MemoryStates(len(texts), states, seed) if states else MemoryTargets(pictures, width, n_views, seed)
         )

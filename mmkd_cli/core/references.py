@@ -88,12 +88,12 @@ def teacher_table(text: str) -> dict[str, str]:
 
 
 def student_table(text: str) -> dict[str, str]:
-    """What `--student` names, as the keys of the config's student table: a registered name, or a library's CLIP."""
+    """What `--student` names, as the keys of the config's student table: a registered name, a CLIP, a BART."""
     library, arch, weights = parse_model(text)
     if library in ("timm", "diffusers"):
         raise UserError(f"--student {text}: {library} has no model of pictures and texts: name one of open_clip or hf")
     if library == "hf":
-        return {"name": "clip", "weights": arch}
+        return {"name": "bart" if _model_type(arch).startswith("bart") else "clip", "weights": arch}
     named = {"name": "clip", "arch": arch} if library else {"name": arch}
     return {**named, "weights": weights} if weights else named
 

@@ -53,6 +53,7 @@ TABLES: dict[str, dict[str, Entry]] = {
         ),
         "clip": Entry("mmkd_cli.students.clip:Clip", "CLIP (open_clip or transformers), tuned in part or whole"),
         "mm-d2v2": Entry("mmkd_cli.students.mm_d2v2:MmD2v2", "specific and shared blocks for image and text (F to L)"),
+        "bart": Entry("mmkd_cli.students.bart:Bart", "BART with maps to and from CLIP's joint space (VLKD)"),
     },
     "methods": {
         "cls-regression": Entry(
@@ -61,6 +62,7 @@ TABLES: dict[str, dict[str, Entry]] = {
         ),
         "sds": Entry("mmkd_cli.methods.sds:Sds", "tune a CLIP by score distillation from Stable Diffusion (SDS-CLIP)"),
         "contrastive": Entry("mmkd_cli.methods.sds:Contrastive", "tune a CLIP by its own loss: the control arm of sds"),
+        "vlkd": Entry("mmkd_cli.methods.vlkd:Vlkd", "CLIP teaches BART to see: TTDM, ITCL, ICTI (VLKD)"),
     },
     "tasks": {},
     "benches": {

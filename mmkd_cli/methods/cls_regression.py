@@ -20,7 +20,7 @@ from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.losses.contrastive import info_nce
 from mmkd_cli.losses.logit_scale import clamp_logit_scale_
 from mmkd_cli.losses.regression import cls_regression_per_row
-from mmkd_cli.methods.pairs import PairFeed, captions, pair_feed, signal_statistics
+from mmkd_cli.methods.pairs import PairFeed, captions, pair_feed, signal_statistics, signal_width
 from mmkd_cli.students.alignment import Aligned
 from mmkd_cli.students.projections import Heads, Layout
 from mmkd_cli.training.randomness import seed_all
@@ -108,7 +108,7 @@ class ClsRegression:
         method, keys = config.method, config.student
         heads = _checked(method)
         student_class = _student_class(keys.name)
-        widths = {one.name: _width(one, method.signal) for one in data}
+        widths = {one.name: signal_width(one, method.signal) for one in data}
         if len(set(widths.values())) > 1:
             raise UserError(f"signal {method.signal!r} has several widths ({widths}): use one teacher's caches")
         seed_all(config.train.seed, "new weights")
@@ -225,16 +225,3 @@ def _checked(config: ClsRegressionConfig) -> Heads:
     if not heads.regression and heads.layout is None:
         raise UserError("method.regression_weight and method.contrastive_weight are both 0: nothing would be learnt")
     return heads
-
-
-def _width(data: TrainingData, signal: str) -> int:
-    """The width of a data set's signal."""
-    targets = data.targets("train")
-    if targets is None:
-        raise UserError(f"data {data.name!r} comes without a teacher: name a cache, or a teacher with --live")
-    if signal not in targets.specs:
-        raise UserError(f"the teacher of data {data.name!r} gives no {signal!r}{nearest(signal, targets.specs)}")
-    shape = targets.specs[signal].shape
-    if len(shape) != 1:
-        raise UserError(f"signal {signal!r} has the shape {list(shape)} a row: cls-regression needs one vector")
-    return shape[0]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmkd_cli.core.contracts import Batch, PictureTransform, Position, Ragged, Targets, Tokenize, TrainingData
-from mmkd_cli.core.errors import UserError
+from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.data.pictures import decode
 
 PICTURES = 1 << 40
@@ -87,7 +87,9 @@ def pair_feed(
     tables = data.tables(split)
     for table in ("texts", "images"):
         if table not in tables:
-            raise UserError(f"data {data.name!r} has no table {table!r} in {split!r}: cls-regression needs pairs")
+            raise UserError(
+                f"data {data.name!r} has no table {table!r} in {split!r}: pairs of a picture and a text are needed"
+            )
     targets = data.targets(split)
     if targets is None:
         raise UserError(f"data {data.name!r} comes without a teacher: name a cache, or a teacher with --live")
@@ -110,6 +112,19 @@ def pair_feed(
         transform=transform,
         number=number,
     )
+
+
+def signal_width(data: TrainingData, signal: str) -> int:
+    """The width of a data set's signal, which is one vector a row."""
+    targets = data.targets("train")
+    if targets is None:
+        raise UserError(f"data {data.name!r} comes without a teacher: name a cache, or a teacher with --live")
+    if signal not in targets.specs:
+        raise UserError(f"the teacher of data {data.name!r} gives no {signal!r}{nearest(signal, targets.specs)}")
+    shape = targets.specs[signal].shape
+    if len(shape) != 1:
+        raise UserError(f"signal {signal!r} has the shape {list(shape)} a row: one vector is needed")
+    return shape[0]
 
 
 def captions(data: TrainingData, split: str) -> Iterator[str]:

@@ -14,6 +14,7 @@ from mmkd_cli.core.contracts import Batch, PictureTransform, Teacher, Tokenize
 from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.core.fingerprints import sha256_file
 from mmkd_cli.students.alignment import Aligned, read_heads, save_heads
+from mmkd_cli.students.live_teacher import LiveTeacher
 from mmkd_cli.students.projections import Heads, Projections, new_linear
 from mmkd_cli.students.text import TextEncoder, build_text_encoder, empty_text_encoder, load_text_encoder, text_files
 from mmkd_cli.students.text_config import TextEncoderConfig
@@ -53,8 +54,7 @@ class Unimodal(nn.Module):
         self.encoder, self.image_signal, self.heads = encoder, signal, heads
         self._tokenizer = tokenizer
         self._loaded_from: Path | None = None
-        self._teacher = [teacher]  # in a list: a frozen teacher is no part of the model
-        self._teacher_loaded = False
+        self._teacher = LiveTeacher(teacher)
         self.head = new_linear(encoder.width, width, bias=True) if heads.regression and encoder.width != width else None
         self.projections: Projections | None = None
         if heads.layout is not None:
@@ -135,10 +135,7 @@ class Unimodal(nn.Module):
 
     @property
     def picture_transform(self) -> PictureTransform:
-        transform = self._require_teacher().picture_transform
-        if transform is None:
-            raise UserError("the student's teacher takes no pictures: evaluate with its cache")
-        return transform
+        return self._teacher.picture_transform
 
     @property
     def tokenize(self) -> Tokenize:
@@ -148,9 +145,8 @@ class Unimodal(nn.Module):
     @torch.no_grad()
     def embed_images(self, batch: Batch, layer: str | None = None) -> Tensor:
         """[B, E] of the cached signal, or of pixels through the live teacher."""
-        if self.image_signal not in batch:
-            batch = self._loaded_teacher()(batch, [self.image_signal])
-        signal = self._image({self.image_signal: batch[self.image_signal].to(self.signal_mean.device)})
+        said = self._teacher.signal(batch, self.image_signal, self.signal_mean.device)
+        signal = self._image({self.image_signal: said})
         if self._layer(layer) == "encoder":
             return signal
         return self.projections.project("image", {"output": signal})["output"]
@@ -184,18 +180,6 @@ class Unimodal(nn.Module):
         if layer is not None and layer not in self.layers:
             raise UserError(f"layer {layer!r} is not one of this student's{nearest(layer, self.layers)}")
         return layer or self.layers[-1]
-
-    def _require_teacher(self) -> Teacher:
-        if self._teacher[0] is None:
-            raise UserError("the student's pictures need its teacher: name the cache, or the teacher's weights")
-        return self._teacher[0]
-
-    def _loaded_teacher(self) -> Teacher:
-        teacher = self._require_teacher()
-        if not self._teacher_loaded:
-            teacher.load(str(self.signal_mean.device))
-            self._teacher_loaded = True
-        return teacher
 
     def _require_folder(self) -> Path:
         assert self._loaded_from is not None, "a student is identified by its folder"
