@@ -91,6 +91,11 @@ class Index:
             total += value * max(1, self.views_of(table))
         return total
 
+    def item_bytes(self, table: str) -> int:
+        """Stored bytes of one item of a table's ragged signals together (a token of token distributions)."""
+        ragged = [spec for spec in self.of_table(table).values() if spec.ragged]
+        return sum(bytes_of(spec.dtype) * prod(spec.shape[1:]) for spec in ragged)
+
     def to_json(self) -> dict[str, Any]:
         signals = {
             name: {"name": name, "table": spec.table, "shape": list(spec.shape), "ragged": spec.ragged,

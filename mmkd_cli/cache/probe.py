@@ -20,7 +20,7 @@ def probe(index: Index, teacher: Teacher, inputs: TeacherInputs, batch_size: int
     seconds, stored = 0.0, 0.0
     rates: dict[str, float] = {}
     for table in index.rows_per_shard:
-        split = max((s for s in index.rows if table in index.rows[s]), key=lambda s: index.rows[s][table])
+        split = _largest(index, table)
         total = sum(tables.get(table, 0) for tables in index.rows.values())
         a_row, lengths = _measure(index, teacher, inputs, split, table, batch_size)
         seconds += a_row * total
@@ -29,14 +29,30 @@ def probe(index: Index, teacher: Teacher, inputs: TeacherInputs, batch_size: int
     return {"seconds": round(seconds, 1), "bytes": int(stored), "rows_per_second": rates}
 
 
+def ragged_lengths(index: Index, teacher: Teacher, inputs: TeacherInputs, batch_size: int) -> dict[str, float]:
+    """Mean length of each ragged signal over one forward of its table. The teacher is loaded."""
+    found: dict[str, float] = {}
+    for table in index.rows_per_shard:
+        if any(spec.ragged for spec in index.of_table(table).values()):
+            split = _largest(index, table)
+            found |= _measure(index, teacher, inputs, split, table, batch_size, batches=1)[1]
+    return found
+
+
+def _largest(index: Index, table: str) -> str:
+    """The split with the most rows of a table."""
+    return max((s for s in index.rows if table in index.rows[s]), key=lambda s: index.rows[s][table])
+
+
 def _measure(
-    index: Index, teacher: Teacher, inputs: TeacherInputs, split: str, table: str, batch_size: int
-) -> tuple[float, dict[str, float]]:
+    index: Index, teacher: Teacher, inputs: TeacherInputs, split: str, table: str, batch_size: int,
+    batches: int = _BATCHES,
+) -> tuple[float, dict[str, float]]:  # fmt: skip
     """Seconds a row, and the mean length of each ragged signal."""
     began_at = time.perf_counter()
     specs = index.of_table(table)
     per_batch = batch_rows(index, table, batch_size)
-    last = min(index.rows[split][table], _BATCHES * per_batch)
+    last = min(index.rows[split][table], batches * per_batch)
     asked = (np.arange(first, min(first + per_batch, last)) for first in range(0, last, per_batch))
     lengths: dict[str, list[int]] = {name: [] for name, spec in specs.items() if spec.ragged}
     marks: list[tuple[int, float]] = []

@@ -2,6 +2,7 @@
 
 control: the live teacher against itself in another batch shape (what the arithmetic alone changes). rounding: the
 live value against itself in the stored precision (what storing alone changes). An error far above both is a fault.
+A teacher of token distributions compares those itself: their ids have no distance.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmkd_cli.cache.inputs import TeacherInputs
 from mmkd_cli.cache.reader import Cache
 from mmkd_cli.core.contracts import Ragged, SignalSpec, Targets
 
@@ -57,6 +59,29 @@ def verify(cache: Cache, live: Callable[[str, int], Targets], rows: int, batch_s
     return found
 
 
+def verify_distributions(cache: Cache, teacher: Any, inputs: TeacherInputs, rows: int, batch_size: int, seed: int
+                         ) -> dict[str, dict[str, Any]]:  # fmt: skip
+    """Mean and largest of what `teacher.divergences` says of each token of `rows` rows, chosen as `verify` does."""
+    signals = list(cache.index.signals)
+    parts: dict[str, list[Tensor]] = {}
+    counted = 0
+    for split, chosen in choose(cache, cache.index.signals[signals[0]], rows, seed):
+        targets = cache.targets(split)
+        cut = (np.ascontiguousarray(chosen[first : first + batch_size]) for first in range(0, len(chosen), batch_size))
+        for batch in inputs.batches(split, cache.index.signals[signals[0]].table, cut):
+            counted += len(batch["row"])
+            said = targets.gather(signals, batch["row"].numpy())
+            stored = {name: widened(value.values) for name, value in said.items() if isinstance(value, Ragged)}
+            for name, values in teacher.divergences(batch, stored).items():
+                parts.setdefault(name, []).append(values.double().cpu())
+    joined = {name: torch.cat(values) for name, values in parts.items()}
+    measured = {
+        f"{name}_{how}": float(getattr(values, how)()) for name, values in joined.items() for how in ("mean", "max")
+    }
+    tokens = len(next(iter(joined.values()), ()))
+    return {"token_distributions": {"rows": counted, "tokens": tokens, **measured}}
+
+
 def choose(cache: Cache, spec: SignalSpec, rows: int, seed: int) -> list[tuple[str, np.ndarray]]:
     """Split and its rows in order: `rows` in all, each row that holds a signal as likely as any other."""
     splits = [split for split in cache.splits if spec.table in cache.index.rows[split]]
@@ -69,6 +94,11 @@ def choose(cache: Cache, spec: SignalSpec, rows: int, seed: int) -> list[tuple[s
     kept = np.sort(drawn[~np.isin(drawn, rejected)][:rows])
     parts = np.split(kept, np.searchsorted(kept, starts[1:-1]))
     return [(split, part - start) for split, part, start in zip(splits, parts, starts, strict=False) if len(part)]
+
+
+def widened(values: Tensor) -> Tensor:
+    """Integers as int64, which all operations take."""
+    return values if values.is_floating_point() else values.long()
 
 
 def _flat(parts: list[Tensor]) -> Tensor:
@@ -91,7 +121,11 @@ def _agreement(stored: Tensor, once: Tensor, again: Tensor, dtype: torch.dtype, 
 
 
 def table(found: dict[str, dict[str, Any]]) -> list[str]:
-    """Lines for people: one signal a line."""
+    """Lines for people: one signal a line; of token distributions one number a line."""
+    if "token_distributions" in found:
+        said = found["token_distributions"]
+        return [f"{name:<20}{value:>14,}" if isinstance(value, int) else f"{name:<20}{value:>14.3e}"
+                for name, value in said.items()]  # fmt: skip
     head = f"{'signal':<20}{'rows':>6}{'error max':>12}{'mean':>10}{'control max':>13}{'mean':>10}{'rounding max':>14}"
     lines = [f"{head}{'mean':>10}{'largest':>10}"]
     for name, a in found.items():

@@ -15,13 +15,14 @@ def cache_teacher(
     teacher: Annotated[
         str | None,
         typer.Option(
-            help="beit2, clip, timm, ... or open_clip:ARCH:FILE, timm:ARCH:FILE, hf:FOLDER, diffusers:FOLDER.",
+            help="beit2, clip, lm, ... or open_clip:ARCH:FILE, timm:ARCH:FILE, hf:FOLDER, diffusers:FOLDER.",
             autocompletion=names_of("teachers"),
         ),
     ] = None,
     arch: Annotated[str | None, typer.Option(help="Architecture, as the teacher's library names it.")] = None,
     weights: Annotated[str | None, typer.Option(help="File, folder or tag of the weights.")] = None,
     features: Annotated[Path | None, typer.Option(help="File of the precomputed teacher.")] = None,
+    topk: Annotated[int | None, typer.Option(help="Logits kept of each token distribution (lm; default: 64).")] = None,
     data: Annotated[str | None, typer.Option(help="Prepared data.", autocompletion=artifacts_of("data"))] = None,
     signals: Annotated[
         str | None, typer.Option(help="Signals to store, with commas (default: the teacher's own).")
@@ -54,6 +55,7 @@ def cache_teacher(
             for k, v in {"teacher.arch": arch, "teacher.weights": weights, "teacher.features": features}.items()
             if v
         },
+        "teacher.topk": topk,
         "data": data,
         "signals": signals.split(",") if signals else None,
         "cache.dtype": dtype,

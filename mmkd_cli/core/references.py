@@ -81,10 +81,18 @@ def teacher_table(text: str) -> dict[str, str]:
     if library == "open_clip":
         return {"name": "clip", "arch": arch, **named}
     if library == "hf":
-        return {"name": "data2vec" if _model_type(arch).startswith("data2vec") else "clip", "weights": arch}
+        return {"name": _transformers_teacher(_model_type(arch)), "weights": arch}
     if library == "diffusers":
         return {"name": "stable-diffusion", "weights": arch}
     return {"name": arch, **named}
+
+
+def _transformers_teacher(model_type: str) -> str:
+    """The teacher that reads a transformers model of this type, or of a hub's id that says it."""
+    known = model_type.lower()
+    if known.startswith("data2vec"):
+        return "data2vec"
+    return "clip" if "clip" in known or "siglip" in known else "lm"
 
 
 def student_table(text: str) -> dict[str, str]:

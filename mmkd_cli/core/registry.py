@@ -45,6 +45,13 @@ TABLES: dict[str, dict[str, Entry]] = {
             "mmkd_cli.teachers.stable_diffusion:StableDiffusionTeacher",
             "Stable Diffusion 1.x, 2.x (diffusers): text states, latents",
         ),
+        "lm": Entry(
+            "mmkd_cli.teachers.language_models:LanguageModelTeacher",
+            "any causal, masked or encoder-decoder model (transformers): token distributions",
+        ),
+        "gpt2": Entry("mmkd_cli.teachers.language_models:Gpt2", "GPT-2 (transformers): token distributions"),
+        "bert": Entry("mmkd_cli.teachers.language_models:Bert", "BERT (transformers): token distributions"),
+        "bart": Entry("mmkd_cli.teachers.language_models:Bart", "BART (transformers): token distributions"),
         "precomputed": Entry("mmkd_cli.teachers.precomputed:Precomputed", "somebody else's embeddings, from a file"),
     },
     "students": {

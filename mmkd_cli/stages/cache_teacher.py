@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from mmkd_cli.cache.index import Index, Shard
     from mmkd_cli.cache.inputs import TeacherInputs
     from mmkd_cli.data.prepared import PreparedData
+
+_DENSE_ROWS = 8
+"""Texts whose whole distributions are held at once."""
 
 
 class CacheConfig(Table):
@@ -148,11 +152,14 @@ class Job:
             return document
         self._load()
         found = probe(self.index, self.teacher, self.inputs, self.config.cache.batch_size)
+        if hasattr(self.teacher, "divergences"):
+            found["bytes_per_token"] = self.index.item_bytes("texts")
         shards = sum(1 for _ in self.index.shards())
         rows = sum(rows for tables in self.index.rows.values() for rows in tables.values())
         console.say(
             f"would cache {rows:,} rows of {', '.join(self.index.signals)}: {found['bytes']:,} bytes in {shards} "
             f"shards, about {found['seconds']:,.0f} s with one process on {self.device}"
+            + (f"; {found['bytes_per_token']} bytes a token" if "bytes_per_token" in found else "")
         )
         if not_cached := getattr(self.teacher, "not_cacheable", None):
             console.say(not_cached)
@@ -210,6 +217,7 @@ class Job:
         work = [s for s in shards if s.file in recorded or committed(self.folder, s) is None]
         if not work:
             return
+        self._load()
         needed = self._bytes(work)
         free = shutil.disk_usage(self.folder).free
         if needed > free:
@@ -217,7 +225,6 @@ class Job:
                 f"{self.folder} has {free:,} bytes free, the {len(work)} shards to be written need {needed:,}: free "
                 f"{needed - free:,} bytes more, or choose another --root"
             )
-        self._load()
         filling = Filling(self.folder, self.index, str(artifact.plan["request"]), self.teacher, self.inputs,
                           self.config.cache.batch_size)  # fmt: skip
         rows = sum(shard.rows for shard in shards)
@@ -228,7 +235,14 @@ class Job:
             fill(filling, work, meter, recorded)
 
     def _bytes(self, shards: Iterable[Shard]) -> int:
-        return int(sum(self.index.row_bytes(shard.table) * shard.rows for shard in shards))
+        return int(sum(self.index.row_bytes(shard.table, self._lengths) * shard.rows for shard in shards))
+
+    @cached_property
+    def _lengths(self) -> dict[str, float]:
+        """Mean length of each ragged signal, from one forward: their bounds would ask for several times the room."""
+        from mmkd_cli.cache.probe import ragged_lengths
+
+        return ragged_lengths(self.index, self.teacher, self.inputs, self.config.cache.batch_size)
 
     def _load(self) -> None:
         import torch
@@ -241,14 +255,18 @@ class Job:
     def _verify(self, artifact: Artifact) -> dict[str, Any]:
         from mmkd_cli.cache.live import LiveTargets
         from mmkd_cli.cache.reader import Cache
-        from mmkd_cli.cache.verify import table, verify
+        from mmkd_cli.cache.verify import table, verify, verify_distributions
 
         self._load()
-        keys = self.config.cache
-        found = verify(
-            Cache(artifact), lambda split, batch_size: LiveTargets(self.teacher, self.inputs, split, batch_size),
-            keys.verify, keys.batch_size, keys.seed,
-        )  # fmt: skip
+        keys, cache = self.config.cache, Cache(artifact)
+        if hasattr(self.teacher, "divergences"):
+            rows = min(keys.batch_size, _DENSE_ROWS)
+            found = verify_distributions(cache, self.teacher, self.inputs, keys.verify, rows, keys.seed)
+        else:
+            found = verify(
+                cache, lambda split, batch_size: LiveTargets(self.teacher, self.inputs, split, batch_size),
+                keys.verify, keys.batch_size, keys.seed,
+            )  # fmt: skip
         console.say("\n".join(table(found)))
         return found
 

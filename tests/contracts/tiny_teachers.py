@@ -24,6 +24,7 @@ from transformers import (
 
 from tests.architectures.official_beit2 import beit2_state
 from tests.architectures.official_d2v2 import image_state, text_state
+from tests.architectures.tiny_language_models import tiny_language_model
 from tests.architectures.tiny_stable_diffusion import stable_diffusion as stable_diffusion_folder
 
 Keys = dict[str, Any]
@@ -177,6 +178,14 @@ def precomputed(folder: Path, seed: int) -> Keys:
     return {"name": "precomputed", "features": str(folder / "features.npz")}
 
 
+def language_model(name: str, kind: str, **keys: Any) -> Callable[[Path, int], Keys]:
+    def make(folder: Path, seed: int) -> Keys:
+        folder = tiny_language_model(folder, kind, seed)
+        return {"name": name, "weights": str(folder), "max_tokens": 32, "topk": 8, "draws": 5, **keys}
+
+    return make
+
+
 TINY: dict[str, Callable[[Path, int], Keys]] = {
     "timm convnet": convnet,
     "timm vit": vit,
@@ -192,6 +201,10 @@ TINY: dict[str, Callable[[Path, int], Keys]] = {
     "clip open_clip": open_clip_folder,
     "clip transformers": transformers_clip,
     "stable diffusion": stable_diffusion,
+    "gpt2": language_model("gpt2", "causal"),
+    "bert": language_model("bert", "masked"),
+    "bart": language_model("bart", "bart"),
+    "t5": language_model("lm", "t5", codec="sampled", temperature=2.0),
     "precomputed": precomputed,
 }
 """Case -> what makes it: keys of the teacher's table, whose `name` is the registered one."""

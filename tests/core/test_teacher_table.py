@@ -24,6 +24,9 @@ from mmkd_cli.teachers.timm_models import TimmConfig
         ("open_clip:RN50-quickgelu:openai", {"name": "clip", "arch": "RN50-quickgelu", "weights": "openai"}),
         ("hf:openai/clip-vit-base-patch32", {"name": "clip", "weights": "openai/clip-vit-base-patch32"}),
         ("hf:facebook/data2vec-text-base", {"name": "data2vec", "weights": "facebook/data2vec-text-base"}),
+        ("hf:openai-community/gpt2", {"name": "lm", "weights": "openai-community/gpt2"}),
+        ("gpt2", {"name": "gpt2"}),
+        ("lm:some/folder", {"name": "lm", "weights": "some/folder"}),
         ("diffusers:some/folder", {"name": "stable-diffusion", "weights": "some/folder"}),
     ],
 )

@@ -1,0 +1,237 @@
+"""Token distributions: against transformers' own logits, both codecs, masks, windows, and the cache by command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+from mmkd_cli.cache.reader import open_cache
+from mmkd_cli.core.config import validate
+from mmkd_cli.core.errors import Refused, UserError
+from mmkd_cli.teachers.language_models import Bart, Bert, Gpt2, LanguageModelConfig, LanguageModelTeacher
+from mmkd_cli.teachers.token_codecs import against_dense, draw, top_k
+from tests.architectures.tiny_language_models import VOCABULARY, tiny_language_model
+from tests.conftest import Run
+
+TEXTS = ["a dog runs over the wet sand", "", "ab", "x", "two dogs"]
+KINDS = tuple(VOCABULARY)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return {kind: tiny_language_model(folder / kind, kind) for kind in KINDS}
+
+
+def teacher(folder: Path, **keys: Any) -> LanguageModelTeacher:
+    given = {"weights": str(folder), "max_tokens": 36, "topk": 8, **keys}
+    made = LanguageModelTeacher(validate(LanguageModelConfig, given))
+    made.load("cpu")
+    return made
+
+
+def said(made: LanguageModelTeacher, signals: list[str], texts: list[str] = TEXTS, first: int = 0) -> dict[str, Any]:
+    rows = torch.arange(first, first + len(texts))
+    return made({"row": rows, "split": "train", **made.tokenize(texts)}, signals)
+
+
+@torch.no_grad()
+def dense(folder: Path, kind: str, text: str, positions: list[int]) -> Tensor:
+    """Logits of one text's targets by transformers alone, without padding: [targets, V]."""
+    ids = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt").input_ids
+    if kind == "causal":
+        return AutoModelForCausalLM.from_pretrained(folder).eval()(ids).logits[0, :-1]
+    if kind == "masked":
+        ids[0, positions] = VOCABULARY["masked"] - 1
+        return AutoModelForMaskedLM.from_pretrained(folder).eval()(ids).logits[0, positions]
+    mask = VOCABULARY[kind] - 1
+    start = torch.tensor([[2]]) if kind == "bart" else torch.tensor([[1, mask]])
+    encoder = torch.tensor([[0, mask, 2]])
+    forced = torch.cat([start, ids[:, :-1]], dim=1)
+    logits = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()(input_ids=encoder, decoder_input_ids=forced).logits
+    return logits[0, start.shape[1] :]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_distributions_are_transformers_own(folders: dict[str, Path], kind: str) -> None:
+    made = teacher(folders[kind], temperature=2.0)
+    found = said(made, ["target_positions", "topk_ids", "topk_logits", "log_z"])
+    for place in (0, 2, 4):
+        positions = found["target_positions"][place].tolist()
+        logits = dense(folders[kind], kind, TEXTS[place], positions)
+        values, ids = logits.topk(8)
+        assert torch.equal(found["topk_ids"][place], ids)
+        torch.testing.assert_close(found["topk_logits"][place], values, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(found["log_z"][place], (logits / 2).exp().sum(1).log(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tokens_have_as_many_targets_as_they_should(folders: dict[str, Path], kind: str) -> None:
+    positions = said(teacher(folders[kind]), ["target_positions"])["target_positions"]
+    for text, found in zip(TEXTS, positions, strict=True):
+        tokens = len(text) + (0 if kind == "causal" else 2)
+        if kind == "masked":  # 15 % of those that are not special, at least one
+            assert len(found) == (max(1, round(0.15 * len(text))) if text else 0)
+            assert all(0 < place < tokens - 1 for place in found.tolist())
+        else:
+            assert found.tolist() == list(range(max(0, tokens - 1)))
+
+
+def test_masks_and_draws_depend_on_seed_split_and_row_alone(folders: dict[str, Path]) -> None:
+    signals = ["target_positions", "sampled_ids"]
+    made = teacher(folders["masked"], draws=6)
+    together = said(made, signals, [TEXTS[0]] * 3)
+    assert len({tuple(found.tolist()) for found in together["target_positions"]}) > 1
+    for row in range(3):
+        alone = said(made, signals, [TEXTS[0]], first=row)
+        assert all(torch.equal(alone[name][0], together[name][row]) for name in signals)
+    other = said(teacher(folders["masked"], draws=6, seed=1), signals, [TEXTS[0]] * 3)
+    assert any(not torch.equal(other["target_positions"][r], together["target_positions"][r]) for r in range(3))
+
+
+def test_windows_of_a_long_text_give_each_token_once(folders: dict[str, Path]) -> None:
+    """L tokens, L - 1 targets: what a window says is what the model says of that window's text alone."""
+    made, whole = teacher(folders["causal"], max_tokens=12, long="window"), teacher(folders["causal"], max_tokens=12)
+    text = "a dog runs over the wet sand, twice."
+    found = said(made, ["target_positions", "log_z"], [text, "ab"])
+    assert [len(one) for one in found["log_z"]] == [len(text) - 1, 1]
+    windows = [text[first : first + 12] for first in range(0, len(text) - 1, 11)]
+    alone = said(whole, ["log_z"], windows)["log_z"]
+    torch.testing.assert_close(found["log_z"][0], torch.cat(alone), atol=1e-5, rtol=1e-5)
+    places = [12 * number + place for number, window in enumerate(windows) for place in range(len(window) - 1)]
+    assert found["target_positions"][0].tolist() == places
+    masked = teacher(folders["masked"], max_tokens=12, long="window", mask_ratio=1.0)
+    (positions,) = said(masked, ["target_positions"], [text])["target_positions"]
+    assert len(positions) == len(text) and made.signals()["target_positions"].dtype == "uint32"
+
+
+def test_long_texts_are_cut_else(folders: dict[str, Path]) -> None:
+    made = teacher(folders["causal"], max_tokens=12)
+    assert [len(one) for one in said(made, ["log_z"], ["a" * 50, "abc"])["log_z"]] == [11, 2]
+
+
+# ------------------------------------------------------------------------------------------------ codecs
+def logits_of(tokens: int = 5, vocabulary: int = 40) -> Tensor:
+    return 2 * torch.randn((tokens, vocabulary), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("proposal", [1.0, 0.6])
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_draws_are_unbiased(temperature: float, proposal: float) -> None:
+    """The mean of many caches' weights of each token is its probability, within five standard errors."""
+    logits, rng = logits_of(), np.random.default_rng(0)
+    wanted = (logits / temperature).softmax(dim=1)
+    sums = []
+    for _ in range(2000):
+        found = draw(logits, rng.random((5, 8)), temperature, proposal)
+        sums.append(torch.zeros_like(logits).scatter_add(1, found["sampled_ids"], found["sampled_weights"]))
+    drawn = torch.stack(sums)
+    error = (drawn.mean(0) - wanted).abs()
+    assert (error < 5 * drawn.std(0) / 2000**0.5 + 1e-4).all()
+    assert (drawn.std(0) > 0).any()
+
+
+def test_the_divergence_of_topk_falls_with_k_and_is_nothing_for_the_whole_vocabulary() -> None:
+    logits = logits_of()
+    found = [against_dense(logits, top_k(logits, k, 2.0), 2.0) for k in (1, 4, 16, 40)]
+    kl = torch.stack([one["kl"] for one in found])
+    assert (kl[:-1] > kl[1:]).all() and kl[-1].abs().max() < 1e-6
+    p = (logits / 2).softmax(dim=1).double()
+    for k, one in zip((1, 4, 16, 40), found, strict=True):
+        kept = p.topk(k).values.sum(1)
+        torch.testing.assert_close(one["mass_left_out"], 1 - kept, atol=1e-6, rtol=1e-6)
+        slow = [sum(x * (x / ((1 - m) / (40 - k))).log() for x in row.sort().values[: 40 - k])
+                for row, m in zip(p, kept, strict=True)] if k < 40 else [torch.zeros(())] * 5  # fmt: skip
+        torch.testing.assert_close(one["kl"], torch.stack(slow).double(), atol=1e-5, rtol=1e-5)
+
+
+def test_storing_in_half_precision_shows_in_the_divergence() -> None:
+    logits = logits_of() - 100  # as GPT-2's are
+    stored = {**top_k(logits, 40, 1.0)}
+    half = {**stored, "topk_logits": stored["topk_logits"].half().float()}
+    coarse = {**stored, "topk_logits": stored["topk_logits"].bfloat16().float()}
+    exact, small, large = (against_dense(logits, one, 1.0)["storing_kl"].abs().max() for one in (stored, half, coarse))
+    assert exact < 1e-9 and small > 100 * exact and large > 10 * small
+
+
+# ------------------------------------------------------------------------------------------------ names
+def test_sizes_are_known_without_weights() -> None:
+    """GPT-2, BERT base (with its head), BART large, as published."""
+    wanted = {Gpt2: 124_439_808, Bert: 109_514_298, Bart: 406_291_456}
+    for one, count in wanted.items():
+        made = one(one.Config())
+        assert made.parameters_count() == count
+    assert made.signals()["topk_ids"].dtype == "uint16" and made.language_model.vocabulary_size == 50265
+    with pytest.raises(UserError, match="gpt2 is not on this machine"):
+        made = Gpt2(Gpt2.Config())
+        made.load("cpu")
+
+
+def test_what_is_no_language_model_is_refused(tmp_path: Path, folders: dict[str, Path]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"}))
+    with pytest.raises(UserError, match="is a 'vit': name a folder of a causal, masked or encoder-decoder model"):
+        teacher(tmp_path)
+    with pytest.raises(UserError, match=r"teacher.topk=300: .* has 256 tokens"):
+        teacher(folders["causal"], topk=300).signals()
+
+
+# ------------------------------------------------------------------------------------------------ command line
+@pytest.fixture
+def captions(mmkd: Run, tmp_path: Path) -> Path:
+    """Data `captions`, 30 texts."""
+    lines = [
+        f"{a} {b} {c}" for a in ("red", "blue") for b in ("dog", "cat", "bird") for c in ("a", "bb", "", "d e", "f")
+    ]
+    (tmp_path / "captions.txt").write_text("\n".join(lines))
+    mmkd("prepare-data", "--source", "text", "--annotations", tmp_path / "captions.txt", "--name", "captions")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("kind", "codec"), [("causal", "topk"), ("masked", "topk"), ("bart", "sampled")])
+def test_cached_by_the_command_line(captions: Path, mmkd: Run, folders: dict[str, Path], kind: str, codec: str) -> None:
+    words = ("cache-teacher", "--teacher", "lm", "--weights", folders[kind], "--data", "captions", "--topk", 32,
+             "--set", f"teacher.codec={codec}", "--name", "cached", "--verify", 200)  # fmt: skip
+    dry = json.loads(mmkd(*words, "--dry-run", "--json").stdout)
+    assert dry["bytes_per_token"] == (2 + 32 * 4 + 4 if codec == "topk" else 2 + 24 * 4)
+    done = mmkd(*words, "--json")
+    document = json.loads(done.stdout)
+    checked = document["verify"]["token_distributions"]
+    assert checked["rows"] == 30 and checked["control_kl_max"] < 1e-6
+    assert 0 < checked["mass_left_out_mean"] < 1 and 0 < checked["kl_mean"] < 3
+    assert codec == "sampled" or checked["storing_kl_max"] < 1e-5
+    assert "kl_mean" in done.stderr and "mass_left_out_mean" in done.stderr
+    cache = open_cache("cached", root=captions / "work")
+    rows = cache["target_positions"][:]
+    assert checked["tokens"] == len(rows.values)
+    values = sum(rows.offsets.diff().tolist()) * dry["bytes_per_token"]
+    assert values < document["bytes"] < values + 30 * 8 * len(cache.signals) + 20_000
+    assert abs(dry["bytes"] - document["bytes"]) < 20_000
+    assert mmkd(*words, "--json").stdout and "already done" in mmkd(*words).stderr
+
+
+def test_a_shards_bytes_do_not_depend_on_who_computes_it(captions: Path, mmkd: Run, folders: dict[str, Path]) -> None:
+    words = ("cache-teacher", "--teacher", "lm", "--weights", folders["masked"], "--data", "captions", "--set",
+             "teacher.codec=sampled", "--set", "cache.rows_per_shard=8", "--set", "cache.batch_size=4")  # fmt: skip
+    mmkd(*words, "--name", "one")
+    mmkd(*words, "--name", "two", "--shard", "1/2")
+    mmkd(*words, "--name", "two", "--shard", "0/2")
+    for number in range(4):
+        files = [captions / "work" / "caches" / name / "train" / f"texts-{number:05d}.safetensors"
+                 for name in ("one", "two")]  # fmt: skip
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_verify_refuses_positions_that_are_not_the_teachers(folders: dict[str, Path]) -> None:
+    made = teacher(folders["masked"])
+    batch = {"row": torch.arange(5), "split": "train", **made.tokenize(TEXTS)}
+    stored = {name: torch.cat(value) for name, value in made(batch, ["target_positions", "topk_ids"]).items()}
+    stored["target_positions"] += 1
+    with pytest.raises(Refused, match="not those of its teacher"):
+        made.divergences(batch, stored)
