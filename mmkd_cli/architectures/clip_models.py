@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from mmkd_cli.core.contracts import Tokenize
@@ -52,6 +53,19 @@ class ClipModel(Protocol):
 
     def embed_texts(self, model: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor: ...
 
+    def token_embeddings(self, model: Any) -> Tensor:
+        """The text tower's table [V, W]; UserError where the tower is not CLIP's own."""
+        ...
+
+    def text_positions(self, model: Any) -> int:
+        """How many tokens the text tower has positions for."""
+        ...
+
+    def run_text_blocks(self, model: Any, embedded: Tensor, bias: Tensor) -> Tensor:
+        """Embedded tokens [B, L, W], attention bias [B, L, L] (see `attention_bias`) -> states [B, L, W] behind the
+        last norm, through the text tower's own positions and blocks."""
+        ...
+
     def save(self, model: Any, folder: Path) -> None:
         """Write the model so that its library opens the folder unchanged."""
         ...
@@ -81,3 +95,16 @@ def saved_clip(folder: Path) -> ClipModel:
     if (folder / "open_clip_config.json").is_file():
         return clip_model(f"local-dir:{folder}", None, "run")
     return clip_model(None, str(folder), "run")
+
+
+def attention_bias(attention_mask: Tensor, causal: bool) -> Tensor:
+    """Added to attention's logits: 0 where a token (row) may see another (column), else -inf: [B, L] -> [B, L, L].
+
+    No token is blind: the first one is seen even where a text is empty.
+    """
+    length = attention_mask.shape[1]
+    seen = attention_mask.bool()[:, None, :].expand(-1, length, -1).clone()
+    seen[:, :, 0] = True
+    if causal:
+        seen = seen & torch.ones(length, length, dtype=torch.bool, device=seen.device).tril()
+    return torch.zeros(seen.shape, device=seen.device).masked_fill(~seen, -torch.inf)

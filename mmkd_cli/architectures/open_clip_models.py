@@ -144,6 +144,26 @@ class OpenClipModel:
         """input_ids [B, L] -> [B, D], not normalised. open_clip finds the end token by itself."""
         return model.encode_text(input_ids)
 
+    def _text_tower(self, model: Any) -> Any:
+        tower = getattr(model, "text", model)
+        if not hasattr(tower, "token_embedding"):
+            raise UserError(f"the text tower of open_clip's {self.arch} is another library's: name a CLIP with its own")
+        return tower
+
+    def token_embeddings(self, model: Any) -> Tensor:
+        """The text tower's table [V, W]."""
+        return self._text_tower(model).token_embedding.weight
+
+    def text_positions(self, model: Any) -> int:
+        return int(self._text_tower(model).positional_embedding.shape[0])
+
+    def run_text_blocks(self, model: Any, embedded: Tensor, bias: Tensor) -> Tensor:
+        """Embedded tokens [B, L, W], attention bias [B, L, L] -> states [B, L, W] behind the last norm."""
+        tower = self._text_tower(model)
+        heads = tower.transformer.resblocks[0].attn.num_heads
+        embedded = embedded + tower.positional_embedding[: embedded.shape[1]]
+        return tower.ln_final(tower.transformer(embedded, attn_mask=bias.repeat_interleave(heads, dim=0)))
+
     @cached_property
     def picture_transform(self) -> Transform:
         """open_clip's evaluation transform of these weights."""

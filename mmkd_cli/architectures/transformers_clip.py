@@ -92,6 +92,21 @@ class TransformersClip:
         mask = attention_mask if self.config.model_type == "clip" else None
         return model.get_text_features(input_ids=input_ids, attention_mask=mask).pooler_output
 
+    def token_embeddings(self, model: Any) -> Tensor:
+        """The text tower's table [V, W]."""
+        return model.text_model.embeddings.token_embedding.weight
+
+    def text_positions(self, model: Any) -> int:
+        return int(model.text_model.embeddings.position_embedding.weight.shape[0])
+
+    def run_text_blocks(self, model: Any, embedded: Tensor, bias: Tensor) -> Tensor:
+        """Embedded tokens [B, L, W], attention bias [B, L, L] -> states [B, L, W] behind the last norm."""
+        tower = model.text_model
+        embedded = embedded + tower.embeddings.position_embedding.weight[: embedded.shape[1]]
+        bias = bias[:, None].to(embedded.dtype)
+        said = tower.encoder(inputs_embeds=embedded, attention_mask=bias, is_causal=False)
+        return tower.final_layer_norm(said.last_hidden_state)
+
     def files(self) -> dict[str, str]:
         """The folder that decides the weights."""
         return {"weights": str(self.folder)}

@@ -348,7 +348,9 @@ class Method(Protocol):
     """What `distill --method` names (and, with `build` alone, `finetune --task`).
 
     One that runs parts of the teacher beside the student, of which no signal is cached, says `runs_teacher = True`:
-    the teacher's files must then be those that the caches were made with.
+    the teacher's files must then be those that the caches were made with. One that reads the teacher's tokenizer
+    alone says `reads_tokenizer = True`. One may have `if_cached`, as `signals`: what it reads of a data set of which
+    `signals` names nothing, where a cache of it is named; and `repairs(config)`, name -> sentence, for the manifest.
     """
 
     Config: ClassVar[type]

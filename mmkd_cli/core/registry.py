@@ -68,6 +68,9 @@ TABLES: dict[str, dict[str, Entry]] = {
             "regress the teacher's CLS; optional contrastive term (MM-D2V2)",
         ),
         "sds": Entry("mmkd_cli.methods.sds:Sds", "tune a CLIP by score distillation from Stable Diffusion (SDS-CLIP)"),
+        "plm-kl": Entry(
+            "mmkd_cli.methods.plm_kl:PlmKl", "teach CLIP's text encoder a language model's token distributions"
+        ),
         "contrastive": Entry("mmkd_cli.methods.sds:Contrastive", "tune a CLIP by its own loss: the control arm of sds"),
         "vlkd": Entry("mmkd_cli.methods.vlkd:Vlkd", "CLIP teaches BART to see: TTDM, ITCL, ICTI (VLKD)"),
     },

@@ -68,9 +68,12 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
     opened = open_inputs(
         context.root, config.data, config.cache, teacher, lambda tables: method.signals(config, tables),
         live=config.live, workers=context.workers,
+        if_cached=(lambda tables: method.if_cached(config, tables)) if hasattr(method, "if_cached") else None,
     )  # fmt: skip
     if getattr(method, "runs_teacher", False):
         opened.require_teacher()
+    if getattr(method, "reads_tokenizer", False):
+        opened.require_tokenizer()
     config = config.model_copy(update={"teacher": opened.teacher})
     _require_allowed(config, opened)
     job = Job(config, context, opened, method, device)
@@ -235,6 +238,8 @@ class Job:
         last = {name: round(value, 6) for name, value in trained.last.items()}
         content = {"rows": sum(feed.rows for feed in trainable.feeds), "steps": trained.steps,
                    "skipped_steps": trained.skipped, "parameters": _counted(trainable), "last": last}  # fmt: skip
+        if hasattr(self.method, "repairs"):
+            content["repairs"] = self.method.repairs(self.config)
         paths.write_atomic(folder / "README.md", model_card(artifact, content))
         write_run_report(folder)
         kept = [p for p in (folder / "model").rglob("*") if p.is_file()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -75,6 +75,13 @@ class Opened:
                 "name the folder that holds them by --teacher, or make the cache again"
             )
 
+    def require_tokenizer(self) -> None:
+        """Refused unless the teacher's tokenizer is still the one that the caches were made with."""
+        known = self.teacher_identity()
+        model = getattr(self.teacher_object, "language_model", None) if self.teacher is not None else None
+        if known is not None and model is not None:
+            _require_same_tokenizer(known, {"tokenizer": model.tokenizer_identity(self.hashes)})
+
     def live_identity(self) -> dict[str, Any]:
         """How a live teacher is run, data set by data set: where a cache is named, as that was made."""
         seen = []
@@ -109,7 +116,7 @@ class Opened:
         return {"precision": said.get("precision", "float32"), "batch_size": said.get("batch_size", 64)}
 
     def _targets(self, pair: Pair) -> Callable[[str], Targets | None]:
-        if self.live:
+        if self.live and pair.signals:
             return self._live_targets(pair)
         cache = pair.cache
         if cache is None:
@@ -135,11 +142,13 @@ class Opened:
 def open_inputs(
     root: Path, names: Sequence[str], cache: str | None, teacher: Any,
     signals_of: Callable[[Collection[str]], tuple[str, ...]], *, live: bool, workers: int,
+    if_cached: Callable[[Collection[str]], tuple[str, ...]] | None = None,
 ) -> Opened:  # fmt: skip
     """Open what a configuration names; what it leaves out is taken where exactly one artifact fits, and said.
 
-    signals_of: tables of a data set -> the teacher's signals that are needed of it. teacher: the configured one, or
-    None. Refused (exit 3) where a cache is of other data or of another teacher.
+    signals_of: tables of a data set -> the teacher's signals that are needed of it. if_cached: the same where that
+    names none and a cache of the data set is named. teacher: the configured one, or None. Refused (exit 3) where a
+    cache is of other data or of another teacher.
     """
     from mmkd_cli.data.prepared import open_data
 
@@ -150,7 +159,10 @@ def open_inputs(
         asked = parse_data(text)
         data = open_data(root, asked.data)
         named = asked.cache or cache
-        signals = signals_of({table for tables in data.rows.values() for table in tables})
+        tables = {table for found in data.rows.values() for table in found}
+        signals = signals_of(tables)
+        if not signals and if_cached is not None and (asked.cache or (cache and len(names) <= 1)):
+            signals = if_cached(tables)
         found = _open_cache(root, data, named, signals) if signals and (named or not live) else None
         if asked.cache and not signals:
             raise UserError(
@@ -226,9 +238,21 @@ def _teacher_of(caches: Sequence[Artifact], asked: Any, hashes: Path) -> Any:
     wanted = configs.validate(chosen.Config, {**table, **asked.model_dump(mode="json", include=asked.model_fields_set)})
     if wanted != made:
         now = {"name": wanted.name, **chosen(wanted).identity(hashes)}
+        _require_same_tokenizer(identity, now)
         if now != identity:
             raise Refused(
                 f"{first.label} was made with another teacher: {artifacts.difference(identity, now)}: "
                 "make the cache again, or name the other teacher"
             )
     return wanted  # the same teacher, its files perhaps at a new place
+
+
+def _require_same_tokenizer(known: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refused where two identities of a language model name different tokenizers: their token ids mean other texts."""
+    made, found = known.get("tokenizer"), now.get("tokenizer")
+    if made != found and all(isinstance(one, dict) and "size" in one for one in (made, found)):
+        raise Refused(
+            f"the tokenizer is not the cache's: {found['kind']} of {found['size']:,} tokens ({found['sha256'][:12]}), "
+            f"the cache was made with {made['kind']} of {made['size']:,} ({made['sha256'][:12]}): name the teacher's "
+            "own folder by --teacher, or make the cache again"
+        )

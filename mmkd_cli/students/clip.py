@@ -16,6 +16,7 @@ from mmkd_cli.core.contracts import Batch, PictureTransform, Teacher, Tokenize
 from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.core.fingerprints import sha256_file
 from mmkd_cli.students.alignment import save_heads
+from mmkd_cli.students.token_path import TokenPath, mean_of_pieces, token_texts
 from mmkd_cli.students.tuning import Tune, is_image_part, merged, tune
 
 Embedding = Literal["projected", "cls"]
@@ -79,6 +80,7 @@ class Clip(nn.Module):
         super().__init__()
         self.library, self.clip = library, model
         self.latent_map: LatentMap | None = None
+        self.token_path: TokenPath | None = None
         self._loaded_from: Path | None = None
 
     # ------------------------------------------------------------------------------------------ making
@@ -113,6 +115,20 @@ class Clip(nn.Module):
         """Add h_w; where it starts from the CLS, the image tower must have one."""
         width = self.library.cls_width if embedding == "cls" else self.library.embedding_width
         self.latent_map = LatentMap(width, shape, embedding, normalize)
+
+    def read_tokens(self, tokenizer: Any, size: int, causal: bool) -> None:
+        """Add a path for another tokenizer's `size` tokens (students.token_path); None: its table is not begun."""
+        embeddings = self.library.token_embeddings(self.clip)
+        if tokenizer is None:
+            table = torch.empty((size, embeddings.shape[1]), device=embeddings.device)
+        else:
+            table = mean_of_pieces(token_texts(tokenizer, size), self.tokenize, embeddings.detach())
+        self.token_path = TokenPath(table, causal)
+
+    def token_logits(self, ids: Tensor, attention_mask: Tensor, places: Tensor) -> Tensor:
+        """ids, attention_mask int64 [B, L] of the other tokenizer, places bool [B, L] -> [T, V] at the places."""
+        assert self.token_path is not None
+        return self.token_path(self.library, self.clip, ids, attention_mask, places)
 
     def tune(self, how: Tune, lora_rank: int, scale: bool) -> None:
         """Leave gradients to a part of CLIP (students.tuning); UserError where it has no such part."""
@@ -184,11 +200,13 @@ class Clip(nn.Module):
         return self.library.embed_texts(self.clip, **tokens)
 
     def save(self, folder: Path) -> None:
-        """Write model/ in its library's layout (LoRA merged) and, with a latent map, heads.safetensors."""
+        """Write model/ in its library's layout (LoRA merged) and, with a latent map or tokens, heads.safetensors."""
         self.library.save(merged(self.clip), folder / "model")
         if self.latent_map is not None:
             named = {f"latent_map.{name}": value for name, value in self.latent_map.linear.state_dict().items()}
             save_heads(folder, named, self.latent_map.about())
+        if self.token_path is not None:
+            save_heads(folder, {"token_path.table": self.token_path.table}, {"causal": self.token_path.causal})
 
     @property
     def _device(self) -> torch.device:

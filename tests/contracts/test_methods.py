@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,11 +13,13 @@ import torch
 
 from mmkd_cli.core import registry
 from mmkd_cli.core.config import describe
-from mmkd_cli.core.contracts import Outputs, Position, SignalSpec
+from mmkd_cli.core.contracts import Outputs, Position, Ragged, SignalSpec
+from mmkd_cli.teachers.language_models import LanguageModelConfig, LanguageModelTeacher
 from mmkd_cli.teachers.stable_diffusion import StableDiffusionConfig
 from mmkd_cli.training.config import TrainConfig
 from tests.architectures.tiny_bart import tiny_bart
 from tests.architectures.tiny_clip import tiny_clip
+from tests.architectures.tiny_language_models import tiny_language_model
 from tests.architectures.tiny_stable_diffusion import MAX_TOKENS, WIDTH, stable_diffusion
 from tests.pairs_in_memory import pairs
 from tests.students import small_students
@@ -46,15 +49,18 @@ class TeacherSizes:
 
 
 DUAL_ENCODER = ("identity", "picture_transform", "tokenize", "embed_images", "embed_texts", "load", "files")
-TRAINS = {"cls-regression": ("unimodal", "mm-d2v2"), "sds": ("clip",), "contrastive": ("clip",), "vlkd": ("bart",)}
-SIGNALS = {"cls-regression": ("image_cls",), "sds": ("text_states",), "contrastive": (),
+TRAINS = {"cls-regression": ("unimodal", "mm-d2v2"), "sds": ("clip",), "contrastive": ("clip",), "plm-kl": ("clip",),
+          "vlkd": ("bart",)}  # fmt: skip
+SIGNALS = {"cls-regression": ("image_cls",), "sds": ("text_states",), "contrastive": (), "plm-kl": (),
            "vlkd": ("image_embedding", "text_embedding")}  # fmt: skip
 KEYS = {method: {"contrastive_weight": 1.0} for method in ("cls-regression", "sds", "contrastive")}
 CASES = [(method, student) for method, students_ in TRAINS.items() for student in students_]
 
 
 def stage(folder: Path, method: str, student: str) -> Any:
-    teacher = StableDiffusionConfig(weights=str(stable_diffusion(folder / "sd"))) if method == "sds" else None
+    teacher: Any = StableDiffusionConfig(weights=str(stable_diffusion(folder / "sd"))) if method == "sds" else None
+    if method == "plm-kl":
+        teacher = LanguageModelConfig(weights=str(tiny_language_model(folder / "lm")), max_tokens=12, topk=8)
     return SimpleNamespace(
         method=registry.load("methods", method).Config(**KEYS.get(method, {})),
         student=registry.load("students", student).Config(**students(folder)[student]),
@@ -64,7 +70,28 @@ def stage(folder: Path, method: str, student: str) -> Any:
     )
 
 
-def data(method: str) -> Any:
+class Tokens:
+    """Token distributions of a split's texts, by the teacher itself."""
+
+    n_views = 0
+
+    def __init__(self, teacher: LanguageModelTeacher, texts: Any, split: str) -> None:
+        self.teacher, self.texts, self.split, self.specs = teacher, texts, split, teacher.signals()
+        teacher.load("cpu")
+
+    def gather(self, signals: Any, rows: np.ndarray, views: Any = None) -> dict[str, Ragged]:
+        texts = self.texts[rows.tolist()]["text"]
+        batch = {"row": torch.from_numpy(rows), "split": self.split, **self.teacher.tokenize(texts)}
+        said = self.teacher(batch, list(signals))
+        return {name: Ragged(torch.cat(values), torch.tensor([0, *map(len, values)]).cumsum(0))
+                for name, values in said.items()}  # fmt: skip
+
+
+def data(method: str, config: Any = None) -> Any:
+    if method == "plm-kl":
+        made = pairs(pictures=12)
+        teacher = LanguageModelTeacher(config.teacher)
+        return [replace(made, targets=lambda split: Tokens(teacher, made.tables(split)["texts"], split))]
     if method == "sds":
         return [pairs(pictures=12, states=(MAX_TOKENS, WIDTH))]
     return [pairs(pictures=12, joint=40) if method == "vlkd" else pairs(pictures=12, width=40)]
@@ -79,13 +106,17 @@ def test_there_is_a_case_of_every_registered_method_and_student() -> None:
 def test_a_method_trains_its_students(tmp_path: Path, method: str, student: str) -> None:
     config, chosen = stage(tmp_path, method, student), registry.load("methods", method)
     assert chosen.signals(config, {"images", "texts"}) == SIGNALS[method]
-    trainable = chosen.build(config, data(method), "cpu")
-    batch = trainable.feeds[0].load(np.arange(10), Position(0, 0, 0))
-    assert all(len(value) == 10 for value in batch.values())
-    outputs = trainable.forward(batch)
-    assert isinstance(outputs, Outputs) and trainable.counts(batch).keys() <= outputs.row_losses.keys()
-    assert all(v.shape == (10,) and v.dtype == torch.float32 for v in outputs.row_losses.values())
-    assert all(v.shape == (10,) and not v.requires_grad for v in outputs.report.values())
+    trainable = chosen.build(config, data(method, config), "cpu")
+    outputs, streams = Outputs(), {feed.stream: feed for feed in trainable.feeds}
+    for feed in streams.values():  # a step takes a batch of each
+        batch = feed.load(np.arange(10), Position(0, 0, 0))
+        assert all(len(value) == 10 for value in batch.values())
+        said, counts = trainable.forward(batch), trainable.counts(batch)
+        assert isinstance(said, Outputs) and counts.keys() <= said.row_losses.keys()
+        assert all(v.shape == (counts.get(n, 10),) and v.dtype == torch.float32 for n, v in said.row_losses.items())
+        assert all(v.shape == (10,) and not v.requires_grad for v in said.report.values())
+        outputs.row_losses |= said.row_losses
+        outputs.gathered |= said.gathered
     joint = trainable.joint_losses(outputs.gathered)
     assert all(v.shape == () and v.dtype == torch.float32 and v.isfinite() for v in joint.values())
     assert {*outputs.row_losses, *joint} <= trainable.weights.keys()
@@ -102,7 +133,7 @@ def test_a_method_trains_its_students(tmp_path: Path, method: str, student: str)
 @pytest.mark.parametrize(("method", "student"), CASES)
 def test_a_saved_run_is_the_trained_model(tmp_path: Path, method: str, student: str) -> None:
     config = stage(tmp_path, method, student)
-    trainable = registry.load("methods", method).build(config, data(method), "cpu")
+    trainable = registry.load("methods", method).build(config, data(method, config), "cpu")
     trainable.model.eval()
     run = tmp_path / "run"
     run.mkdir()
@@ -110,7 +141,7 @@ def test_a_saved_run_is_the_trained_model(tmp_path: Path, method: str, student: 
     assert (run / "heads.safetensors").is_file() == (method != "contrastive") and any((run / "model").iterdir())
     plan = {"student": config.student.model_dump(mode="json")}
     loaded = registry.load("students", student).load(run, plan)
-    batch = trainable.feeds[0].load(np.arange(5), Position(0, 0, 0))
+    batch = trainable.feeds[-1].load(np.arange(5), Position(0, 0, 0))  # of pairs
     assert torch.equal(loaded.embed_texts(batch), trainable.model.embed_texts(batch))
     assert torch.equal(loaded.embed_images(batch), trainable.model.embed_images(batch))
 
@@ -118,7 +149,7 @@ def test_a_saved_run_is_the_trained_model(tmp_path: Path, method: str, student: 
 @pytest.mark.parametrize(("method", "student"), CASES)
 def test_counting_needs_no_weights_and_is_exact(tmp_path: Path, method: str, student: str) -> None:
     config, chosen = stage(tmp_path, method, student), registry.load("methods", method)
-    trainable = chosen.build(config, data(method), "cpu")
+    trainable = chosen.build(config, data(method, config), "cpu")
     if student == "unimodal":  # its vocabulary is what the captions gave
         words = len(trainable.model.tokenize.tokenizer)
         config.student = config.student.model_copy(update={"vocabulary": words})
