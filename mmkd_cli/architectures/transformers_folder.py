@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging
 
 from mmkd_cli.core.errors import UserError
@@ -87,6 +87,16 @@ def load_pretrained(model_class: Any, folder: Path, **options: Any) -> Any:
             "name a folder of that model"
         )
     return model
+
+
+def open_config(folder: Path) -> Any:
+    """The folder's configuration."""
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder} is no model of transformers ({str(error).splitlines()[0]}): name another folder"
+        ) from None
 
 
 def open_tokenizer(folder: Path) -> Any:

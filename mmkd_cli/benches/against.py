@@ -33,8 +33,8 @@ Lines = dict[str, dict[str, Any]]
 def open_other(root: Path, name: str, bench: str) -> Artifact:
     """The other result, finished; UserError where it is of another bench."""
     other = artifacts.open_artifact(root, name, "result")
-    if other.content["bench"] != bench:
-        raise UserError(f"--against {name}: it is of bench {other.content['bench']!r}, this one of {bench!r}")
+    if (found := other.content.get("bench")) != bench:
+        raise UserError(f"--against {name}: it is of bench {found!r}, this one of {bench!r}")
     return other
 
 

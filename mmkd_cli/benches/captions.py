@@ -58,6 +58,7 @@ class Captions:
     default_split: str = "test"
     """Where the annotations' name says none."""
     needs_data: ClassVar[bool] = False
+    matching: ClassVar[bool] = False
     reads_predictions: ClassVar[bool] = True
 
     def __init__(self, config: CaptionConfig) -> None:

@@ -55,6 +55,7 @@ class Vqa:
     default_split: str = "val"
     """Where the annotations' name says none."""
     needs_data: ClassVar[bool] = False
+    matching: ClassVar[bool] = False
     reads_predictions: ClassVar[bool] = True
     official_questions: ClassVar[int] = 214_354
 

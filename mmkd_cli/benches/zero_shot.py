@@ -14,6 +14,8 @@ from mmkd_cli.core.artifacts import Artifact
 
 NAMED_SETS = ("coco", "flickr30k", "flickr8k", "scenes")
 """Sources that stand for one set, whatever files they are read from."""
+CONTRASTIVE = ("itcl_weight",)
+"""Keys of methods that weigh a contrastive loss, beside those whose name says so."""
 RELATED = frozenset({"flickr8k", "flickr30k"})
 """Flickr30k extends Flickr8k: the photos of one are among the other's."""
 
@@ -51,7 +53,7 @@ def contrastive_terms(config: Mapping[str, Any]) -> list[str]:
     return [
         f"method.{name}={value}"
         for name, value in method.items()
-        if "contrastive" in name and isinstance(value, (int, float)) and value > 0
+        if ("contrastive" in name or name in CONTRASTIVE) and isinstance(value, (int, float)) and value > 0
     ]
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from mmkd_cli.cli import artifacts, cache_teacher, demo, distill, doctor, evaluate, names, prepare_data
+from mmkd_cli.cli import artifacts, cache_teacher, demo, distill, doctor, evaluate, generate, names, prepare_data
 
 app = typer.Typer(
-    help="Multimodal knowledge distillation: prepare-data, cache-teacher, distill, evaluate; stages meet only on disk.",
+    help="Multimodal knowledge distillation: prepare-data, cache-teacher, distill, generate, evaluate; "
+    "stages meet only on disk.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -17,6 +18,7 @@ for _name, _command in {
     "prepare-data": prepare_data.prepare_data,
     "cache-teacher": cache_teacher.cache_teacher,
     "distill": distill.distill,
+    "generate": generate.generate,
     "evaluate": evaluate.evaluate,
     "list": names.list_names,
     "ls": artifacts.ls,

@@ -41,7 +41,7 @@ def evaluate(
     questions: Annotated[Path | None, typer.Option(help="The bench's questions (vqav2, okvqa).")] = None,
     embeddings: Annotated[Path | None, typer.Option(help="Score ready embeddings: npz or safetensors.")] = None,
     predictions: Annotated[
-        Path | None, typer.Option(help="Score a result file in the bench's own layout, with no model.")
+        str | None, typer.Option(help="Score a result file in the bench's own layout, or a result of generate.")
     ] = None,
     against: Annotated[
         str | None,

@@ -17,7 +17,8 @@ def _kinds(incomplete: str) -> list[str]:
 
 def list_names(
     kind: Annotated[
-        str | None, typer.Argument(help="teachers, students, methods, benches, sources, stages.", autocompletion=_kinds)
+        str | None,
+        typer.Argument(help="teachers, students, methods, tasks, benches, sources, stages.", autocompletion=_kinds),
     ] = None,
     name: Annotated[str | None, typer.Argument(help="One name of it: its keys, defaults and their sources.")] = None,
     json_: Json = False,

@@ -14,6 +14,7 @@ STAGES = {
     "prepare-data": "mmkd_cli.stages.prepare_data",
     "cache-teacher": "mmkd_cli.stages.cache_teacher",
     "distill": "mmkd_cli.stages.distill",
+    "generate": "mmkd_cli.stages.generate",
     "evaluate": "mmkd_cli.stages.evaluate",
 }
 """Stage -> module with `Config` and `run`."""
@@ -140,8 +141,12 @@ def _run(name: str, flags: dict[str, Any], shard: str | None, shared: dict[str, 
         shard=share,
     )
     document = module.run(resolved.config, context)
-    if shared["json_"] and os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first one speaks
+    if os.environ.get("RANK", "0") != "0":  # of torchrun's processes the first one speaks
+        return
+    if shared["json_"]:
         console.emit(document)
+    elif "generated_text" in document:
+        typer.echo(document["generated_text"])
 
 
 def file_layers(stage_name: str, config: Path | None, preset: str | None, method: str | None = None) -> list[Any]:

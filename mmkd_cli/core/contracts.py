@@ -400,6 +400,58 @@ class TrainingData:
     rejected: Callable[[str, str], np.ndarray]
 
 
+# ------------------------------------------------------------------------------------------------ writing
+class TextItem(NamedTuple):
+    """What a text is written for. source: what the model reads. prefix: how a decoder must begin.
+
+    image_row: of the images table, -1 without a picture. asked: what a person would be shown beside the text.
+    """
+
+    id: str
+    source: str
+    prefix: str = ""
+    image_row: int = -1
+    asked: str = ""
+
+
+class Task(Protocol):
+    """What `generate --task` names. Rows are those of `table` unless files of its own hold the items.
+
+    sees: whether each text is about a picture. file: the official result file's name; JSON lines where it ends so.
+    inputs: what `generate` is given in place of data: image, question, prompt.
+    """
+
+    Config: ClassVar[type]
+    table: ClassVar[str]
+    sees: ClassVar[bool]
+    file: ClassVar[str]
+    inputs: ClassVar[tuple[str, ...]]
+
+    def __init__(self, config: Any) -> None: ...
+
+    def files(self) -> Mapping[str, str]:
+        """Key -> file of its own that holds items; enters the request by hash."""
+        ...
+
+    def rows(self, tables: Mapping[str, Table]) -> int: ...
+
+    def items(self, tables: Mapping[str, Table], first: int, last: int) -> Sequence[TextItem]:
+        """Of the rows [first, last)."""
+        ...
+
+    def one(self, text: str) -> TextItem:
+        """The item of a question or a prompt (of a caption there is neither)."""
+        ...
+
+    def text_of(self, item: TextItem, written: str) -> str:
+        """The caption, answer or text in what the model wrote after the prefix."""
+        ...
+
+    def official(self, row: str, text: str) -> dict[str, Any]:
+        """An item of the result file. row: the item's id."""
+        ...
+
+
 # ------------------------------------------------------------------------------------------------ benches
 @dataclass
 class BenchInput:

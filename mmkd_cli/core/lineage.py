@@ -105,7 +105,7 @@ def _without(argv: Sequence[str], flag: str) -> list[str]:
     ]
 
 
-_FILES = ("--config", "--images", "--annotations", "--features", "--embeddings", "--weights")
+_FILES = ("--config", "--images", "--annotations", "--features", "--embeddings", "--weights", "--questions")
 _MODELS = ("--teacher", "--student", "--model", "--image-model", "--text-model")
 
 

@@ -74,7 +74,11 @@ TABLES: dict[str, dict[str, Entry]] = {
         "contrastive": Entry("mmkd_cli.methods.sds:Contrastive", "tune a CLIP by its own loss: the control arm of sds"),
         "vlkd": Entry("mmkd_cli.methods.vlkd:Vlkd", "CLIP teaches BART to see: TTDM, ITCL, ICTI (VLKD)"),
     },
-    "tasks": {},
+    "tasks": {
+        "caption": Entry("mmkd_cli.tasks.caption:Caption", "a caption of each picture"),
+        "vqa": Entry("mmkd_cli.tasks.vqa:Vqa", "an answer to each question about a picture"),
+        "text": Entry("mmkd_cli.tasks.text:Text", "a summary, another style, a continuation of each text"),
+    },
     "benches": {
         "retrieval": Entry("mmkd_cli.benches.retrieval:Retrieval", "image-text retrieval on any prepared pairs"),
         "coco-retrieval": Entry("mmkd_cli.benches.retrieval:CocoRetrieval", "COCO retrieval, Karpathy's splits"),

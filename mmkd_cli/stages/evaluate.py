@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import SerializeAsAny
 
-from mmkd_cli.core import artifacts, console, paths
+from mmkd_cli.core import artifacts, console, lineage, paths
 from mmkd_cli.core import config as configs
 from mmkd_cli.core.artifacts import Artifact, FileRecord, Plan
 from mmkd_cli.core.config import Config as Table
@@ -49,7 +49,10 @@ class Config(StageConfig):
     layer: str | None = key(None, "output of the model to measure (default: its last)")
     embeddings: str | None = key(None, "ready embeddings, npz or safetensors, in place of model and data",
                                  identity=False)  # fmt: skip
-    predictions: str | None = key(None, "a result file in the bench's own layout, in place of a model", identity=False)
+    predictions: str | None = key(
+        None, "a result file in the bench's own layout, or a result of `mmkd generate`, in place of a model",
+        identity=False,
+    )  # fmt: skip
     against: str | None = key(None, "another result of the bench and its items, to compare with", identity=False)
     precision: Literal["float32", "bfloat16"] = key("float32", "of the model's forward", source="[U] exact")
     batch_size: int = key(64, "rows of one forward", unit="rows", source="[U]", identity=False, ge=1)
@@ -70,7 +73,6 @@ class Job:
         self.config, self.context, self.bench = config, context, bench
         self.bench_name = str(config.bench.name)  # type: ignore[attr-defined]
         self.started = time.time()
-        self.ready = config.embeddings or config.predictions
         self.device = "cpu"
         self.opened: Opened | None = None
         self.other: Artifact | None = None
@@ -79,6 +81,12 @@ class Job:
 
             self.other = open_other(context.root, config.against, self.bench_name)
         _check_given(config, self.bench_name, getattr(bench, "reads_predictions", False))
+        self.written: Artifact | None = None
+        if config.predictions is not None and not Path(config.predictions).is_file():
+            self.written = _written(context.root, config.predictions)
+            file = str(self.written.path / self.written.content["predictions"])
+            self.config = config = config.model_copy(update={"predictions": file})
+        self.ready = config.embeddings or config.predictions
         if not self.ready:
             from mmkd_cli.stages.evaluation_inputs import open_inputs
             from mmkd_cli.training.devices import open_device
@@ -127,11 +135,11 @@ class Job:
         live: only where a cache was named is its precision part of what was asked.
         """
         config, opened = self.config, self.opened
-        inputs = opened.inputs() if opened else ()
+        inputs = opened.inputs() if opened else (self.written.as_input("predictions"),) if self.written else ()
         identity: dict[str, Any] = {
             "stage": "evaluate",
             "config": configs.identity(config),
-            "inputs": {i.role: i.fingerprint for i in inputs if i.kind != "cache"},
+            "inputs": {i.role: i.fingerprint for i in inputs if i.kind not in ("cache", "result")},
         }
         if self.files:
             identity["files"] = self.files
@@ -148,7 +156,7 @@ class Job:
         plan = Plan("result", "evaluate", self.context.name or "", identity, config.model_dump(mode="json"), inputs)
         if self.context.name:
             return plan
-        of = Path(str(self.ready)).stem if opened is None else opened.label
+        of = opened.label if opened else self.written.name if self.written else Path(str(self.ready)).stem
         return replace(plan, name=artifacts.default_name([self.bench_name, of], plan))
 
     def _given(self) -> BenchInput:
@@ -211,7 +219,7 @@ class Job:
         """What scores.json holds and `--json` prints (FORMATS.md, result)."""
         opened = self.opened
         model: dict[str, Any] = {"name": opened.name, "kind": opened.kind} if opened else {
-            "name": Path(str(self.ready)).name,
+            "name": self.written.name if self.written else Path(str(self.ready)).name,
             "kind": "embeddings" if self.config.embeddings else "predictions",
         }  # fmt: skip
         fingerprints = {i.role: i.fingerprint for i in (opened.inputs() if opened else ())} | self.files
@@ -239,11 +247,16 @@ class Job:
         from mmkd_cli.stages.evaluation_inputs import trained_on
 
         opened = self.opened
-        run = opened.runs[0] if opened and opened.kind == "run" else None
+        run = opened.runs[0] if opened and opened.kind == "run" else self._behind("model")
         seen = trained_on(self.context.root, run) if run else []
-        data = opened.data.artifact if opened and opened.data else None
+        data = opened.data.artifact if opened and opened.data else self._behind("data")
         shows = getattr(self.bench, "sources", frozenset()) if official else None
         return zero_shot(run, seen, data, shows, matching=getattr(self.bench, "matching", True))
+
+    def _behind(self, role: str) -> Artifact | None:
+        """The run, or the data, that texts of `mmkd generate` were written from."""
+        made_from = [i for i in self.written.inputs if i.role == role] if self.written else []
+        return lineage.find(self.context.root, made_from[0]) if made_from else None
 
     @cached_property
     def files(self) -> dict[str, str]:
@@ -317,6 +330,18 @@ def _check_given(config: Config, bench: str, reads_predictions: bool) -> None:
             continue
         if given := [name.replace("_", "-") for name in apart if getattr(config, name) is not None]:
             raise UserError(f"--{flag} takes the place of --{given[0].removeprefix('teacher-')}: leave one of them out")
+
+
+def _written(root: Path, name: str) -> Artifact:
+    """A result of `mmkd generate`, finished."""
+    missing = f"predictions {name} is not a file: give the bench's result file, or a result of `mmkd generate`"
+    try:
+        found = artifacts.open_artifact(root, name, "result")
+    except UserError as error:
+        raise UserError(f"{missing} ({error})") from None
+    if "predictions" not in found.content:
+        raise UserError(f"{missing} ({found.label} is of `mmkd {found.plan['stage']}`)")
+    return found
 
 
 def _renewed(artifact: Artifact, plan: Plan) -> Artifact:

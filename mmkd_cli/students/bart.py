@@ -13,10 +13,15 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, BartConfig, BartForConditionalGeneration
+from transformers import BartConfig, BartForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
-from mmkd_cli.architectures.transformers_folder import load_pretrained, open_tokenizer, quiet_transformers
+from mmkd_cli.architectures.transformers_folder import (
+    load_pretrained,
+    open_config,
+    open_tokenizer,
+    quiet_transformers,
+)
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, PictureTransform, Teacher, Tokenize
 from mmkd_cli.core.errors import UserError, nearest
@@ -248,12 +253,7 @@ def _named(config: BartStudentConfig) -> str:
 
 
 def _config(folder: Path) -> Any:
-    try:
-        found = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder} is no model of transformers ({str(error).splitlines()[0]}): name another folder"
-        ) from None
+    found = open_config(folder)
     if found.model_type != "bart":
         raise UserError(f"{folder} is a {found.model_type!r}, not a BART: name a folder of BART")
     return found

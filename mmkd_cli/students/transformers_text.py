@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, RobertaPreLayerNormConfig
+from transformers import AutoModel, PretrainedConfig, RobertaPreLayerNormConfig
 
-from mmkd_cli.architectures.transformers_folder import open_tokenizer, quiet_transformers
+from mmkd_cli.architectures.transformers_folder import open_config, open_tokenizer, quiet_transformers
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.hub import hub_folder
 from mmkd_cli.students.text_config import TextEncoderConfig
@@ -117,12 +117,7 @@ def scratch_config(config: TextEncoderConfig, vocabulary: int, pad_token_id: int
 def transformers_config(config: TextEncoderConfig) -> PretrainedConfig:
     """The configuration of a folder or id, cut to `depth` layers, with our dropout."""
     folder = weights_folder(config)
-    try:
-        found = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder} is no model of transformers ({str(error).splitlines()[0]}): name another folder"
-        ) from None
+    found = open_config(folder)
     if found.is_encoder_decoder or not hasattr(found, "num_hidden_layers"):
         raise UserError(f"{folder} ({found.model_type}) is no plain text encoder: name one such as BERT")
     if config.depth is not None:

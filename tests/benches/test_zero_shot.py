@@ -36,6 +36,7 @@ COCO, OTHER_COCO, MINE = data("coco", "a", "1"), data("coco", "b", "2"), data("i
         (REGRESSION, [data("flickr8k", "e", "5")], data("flickr30k", "f", "6"), False, "extends Flickr8k"),
         (REGRESSION, [COCO], MINE, True, "trained on data 'coco-a' only"),
         (CONTRASTIVE, [COCO], MINE, False, "contrastive loss .method.contrastive_weight=0.5"),
+        (run(itcl_weight=1.0), [COCO], MINE, False, "contrastive loss .method.itcl_weight=1.0"),
         (REGRESSION, [COCO, None], MINE, None, "no longer in the root"),
         (CONTRASTIVE, [COCO, None], MINE, False, "contrastive"),
         (None, [], MINE, None, "no manifest says what the model"),

@@ -172,6 +172,19 @@ def test_a_batch_in_pieces_has_the_same_losses_and_gradients(folder: Path, tmp_p
         assert other == pytest.approx(one, rel=1e-4)
 
 
+def test_the_decoder_learns_to_look(folder: Path, tmp_path: Path) -> None:
+    """Captions masked wholly: what the picture says is all that the decoder has; shuffled, it misleads."""
+    trainable = built(folder, ttdm_weight=0.0, itcl_weight=0.0, mask_whole=1.0, map_lr_scale=1.0)
+    keys = TrainConfig(batch_size=24, max_steps=120, peak_lr=1e-2, warmup_steps=10, validation=False)
+    train(trainable, keys, tmp_path, device=torch.device("cpu"))
+    trainable.model.eval()
+    batch = batch_of(trainable, 24)
+    shuffled = {**batch, "image_embedding": batch["image_embedding"].roll(1, dims=0)}
+    with torch.no_grad():
+        real, other = (losses(trainable, one)["icti"].item() for one in (batch, shuffled))
+    assert real < other - 0.1
+
+
 def test_a_saved_run_is_transformers_bart_with_maps(folder: Path, tmp_path: Path) -> None:
     trainable = built(folder, train_temperature=True, map_bias=True)
     with torch.no_grad():

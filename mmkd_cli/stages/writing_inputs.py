@@ -1,0 +1,137 @@
+"""What `generate` opens: a model that writes, the data that it writes about, and the pictures' cached vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmkd_cli.core import artifacts, console
+from mmkd_cli.core.artifacts import Input
+from mmkd_cli.core.contracts import BenchInput, Table, Task
+from mmkd_cli.core.errors import UserError
+from mmkd_cli.core.references import parse_model
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mmkd_cli.architectures.writer import Writer
+    from mmkd_cli.data.prepared import PreparedData
+    from mmkd_cli.stages.evaluation_inputs import Opened
+
+DEFAULT_SPLIT = "test"
+
+
+@dataclass
+class Writing:
+    """writer: loads when called, so that a finished artifact needs no weights. identity: of a model that is no run.
+
+    vectors(rows) -> [n, d] of pictures' table rows; None where the model sees none. see(path) -> [1, d] of one picture.
+    """
+
+    label: str
+    inputs: tuple[Input, ...]
+    identity: dict[str, Any]
+    writer: Callable[[], Writer]
+    data: PreparedData | None
+    split: str
+    vectors: Callable[[np.ndarray], Tensor] | None = None
+    see: Callable[[Path], Tensor] | None = None
+
+    @property
+    def tables(self) -> Mapping[str, Table]:
+        assert self.data is not None
+        return self.data.tables(self.split)
+
+
+def open_writing(config: Any, root: Path, task: Task, device: str, *, workers: int, needs_data: bool) -> Writing:
+    """Open what the configuration names; what it leaves out is the run's own, or the only one that fits, and said."""
+    name = config.model
+    if name is None:
+        name = artifacts.only(root, "run", "--model").name
+        console.say(f"model: run {name}, the only one in {root}")
+    reference = parse_model(name)
+    if reference.library == "hf":
+        return _library(config, root, task, reference.arch, device, needs_data)
+    if reference.library:
+        raise UserError(f"model {name!r} writes nothing: name a run of vlkd, or hf:FOLDER of a language model")
+    return _run(config.model_copy(update={"model": name}), root, task, device, workers, needs_data)
+
+
+def _library(config: Any, root: Path, task: Task, place: str, device: str, needs_data: bool) -> Writing:
+    """A language model of transformers; it sees no pictures."""
+    from mmkd_cli.architectures.transformers_folder import folder_identity
+    from mmkd_cli.architectures.writer import Writer
+    from mmkd_cli.core.hub import hub_folder
+
+    if task.sees:
+        raise UserError(f"model hf:{place} sees no pictures: name a run of vlkd by --model, or another --task")
+    folder = hub_folder(place)
+    data, split = _data(config, root) if needs_data else (None, DEFAULT_SPLIT)
+    inputs = (data.artifact.as_input("data"),) if data else ()
+    identity = {"library": "transformers", "files": folder_identity(folder, root / ".hashes", tokenizer=True)}
+    return Writing(folder.name, inputs, identity, lambda: Writer.open(folder, device), data, split)
+
+
+def _data(config: Any, root: Path) -> tuple[PreparedData, str]:
+    from mmkd_cli.data.prepared import open_data
+
+    named = config.data or artifacts.only(root, "data", "--data").name
+    data = open_data(root, named)
+    for place in ("test", "val"):
+        if config.split is None and place in data.splits:
+            return data, place
+    return data, config.split or data.splits[-1]
+
+
+def _run(config: Any, root: Path, task: Task, device: str, workers: int, needs_data: bool) -> Writing:
+    from mmkd_cli.architectures.writer import Writer
+    from mmkd_cli.stages.evaluation_inputs import open_inputs
+
+    asks: Any = SimpleNamespace(needs_data=needs_data, default_split=DEFAULT_SPLIT)
+    opened = open_inputs(config, root, asks, device)
+    model: Any = opened.model
+    if not hasattr(model, "memory"):
+        raise UserError(f"run {opened.name!r} writes nothing: name a run of vlkd by --model")
+
+    def writer() -> Writer:
+        if task.sees:
+            opened.require_teacher()
+        return Writer(model.bart, model.fixed_length.tokenizer, model.memory if task.sees else None)
+
+    seen = _vectors(config, opened, device, workers) if task.sees else None
+    see = (lambda path: _seen(model, path)) if task.sees else None
+    inputs: Sequence[Input] = opened.inputs()
+    return Writing(opened.label, tuple(inputs), {}, writer, opened.data, opened.split, seen, see)
+
+
+def _vectors(config: Any, opened: Opened, device: str, workers: int) -> Callable[[np.ndarray], Tensor]:
+    from mmkd_cli.benches.embedding import embed_images
+
+    model: Any = opened.model
+    given = BenchInput(
+        model=model, data=opened.data, split=opened.split, targets=opened.targets(), device=device,
+        batch_size=config.batch_size, workers=workers,
+    )  # fmt: skip
+    return lambda rows: embed_images(given, rows)
+
+
+def _seen(model: Any, path: Path) -> Tensor:
+    """[1, d]: the vector of one picture, by the run's live teacher."""
+    import torch
+
+    from mmkd_cli.data.pictures import PictureError, decode
+    from mmkd_cli.data.ranges import picture_bytes
+
+    try:
+        picture = decode(picture_bytes(str(path)))
+    except PictureError as error:
+        raise UserError(f"--image {path} can't be read: {error}") from None
+    pixels = model.picture_transform(picture)[None]
+    batch = {"pixels": pixels, "row": torch.zeros(1, dtype=torch.int64), "id": [path.stem], "split": ""}
+    vector: Tensor = model.embed_images(batch)
+    return vector

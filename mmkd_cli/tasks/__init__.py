@@ -1,0 +1,1 @@
+"""What `generate --task` names: items in, texts out in an official layout."""

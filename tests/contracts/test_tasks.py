@@ -1,0 +1,98 @@
+"""What every registered task of `generate` keeps to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from mmkd_cli.benches.result_files import read_results
+from mmkd_cli.core import registry
+from mmkd_cli.core.config import describe
+from mmkd_cli.core.contracts import Task, TextItem
+
+FIELDS = {"caption": ("image_id", "caption"), "vqa": ("question_id", "answer"), "text": ("id", "text")}
+"""Task -> what the official file calls an id and its text."""
+
+
+def tables() -> dict[str, Any]:
+    n = 7
+    return {
+        "images": datasets.Dataset.from_dict({"image_id": [str(i) for i in range(n)]}),
+        "texts": datasets.Dataset.from_dict({"text_id": [f"t{i}" for i in range(n)], "image_row": list(range(n)),
+                                             "text": [f"a {i}" for i in range(n)]}),
+        "questions": datasets.Dataset.from_dict({"question_id": [str(9 + i) for i in range(n)],
+                                                 "question": [f"is it {i}?" for i in range(n)],
+                                                 "image_row": [i % 3 for i in range(n)]}),
+    }  # fmt: skip
+
+
+def made(name: str) -> Task:
+    chosen = registry.load("tasks", name)
+    return chosen(chosen.Config())  # type: ignore[no-any-return]
+
+
+def test_there_is_a_case_of_every_registered_task() -> None:
+    assert FIELDS.keys() == registry.TABLES["tasks"].keys()
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_task_has_an_item_a_row_and_an_official_file(tmp_path: Path, name: str) -> None:
+    task, data = made(name), tables()
+    assert task.rows(data) == 7 and task.files() == {}
+    parts = [*task.items(data, 0, 3), *task.items(data, 3, 7)]
+    assert parts == list(task.items(data, 0, 7)) and len({item.id for item in parts}) == 7
+    assert all(isinstance(item, TextItem) and item.source for item in parts)
+    assert all((item.image_row >= 0) == task.sees for item in parts)
+    lines = [task.official(item.id, f"text {item.id}") for item in parts]
+    file = tmp_path / task.file
+    text = "\n".join(map(json.dumps, lines)) if task.file.endswith(".jsonl") else json.dumps(lines)
+    file.write_text(text)
+    assert read_results(file, *FIELDS[name]) == [(item.id, f"text {item.id}") for item in parts]
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_key_is_described_and_says_where_its_default_comes_from(name: str) -> None:
+    for row in describe(registry.load("tasks", name).Config):
+        assert row.description and (row.source or row.key == "name"), row.key
+
+
+@pytest.mark.parametrize(
+    ("keys", "written", "text"),
+    [
+        ({}, " a dog \n runs ", "a dog runs"),
+        ({"prompt": "A picture of <mask>."}, "A picture of a dog.", "a dog"),
+        ({"prompt": "A picture of <mask>."}, "a dog", "a dog"),
+    ],
+)
+def test_the_prompts_words_are_taken_off_a_caption(keys: dict[str, str], written: str, text: str) -> None:
+    chosen = registry.load("tasks", "caption")
+    task = chosen(chosen.Config(**keys))
+    assert task.text_of(task.one(""), written) == text
+
+
+@pytest.mark.parametrize(
+    ("prefix", "written", "text"),
+    [
+        ("Question: {question} Answer:", " two. It is", "two"),
+        ("Question: {question} Answer:", " 3.5", "3.5"),
+        ("Question: {question} Answer:", "no.", "no"),
+        ("Question: {question} Answer:", "", ""),
+        ("", "Question: Answer: what? Answer: a red dog.", "a red dog"),
+        ("", "a red dog", "a red dog"),
+    ],
+)
+def test_an_answer_is_cut_out(prefix: str, written: str, text: str) -> None:
+    chosen = registry.load("tasks", "vqa")
+    task = chosen(chosen.Config(prefix=prefix))
+    item = task.one("how many?")
+    assert item.asked == "how many?" and item.prefix == prefix.replace("{question}", "how many?")
+    assert item.source == "Question: how many? Answer: <mask>." and task.text_of(item, written) == text
+
+
+def test_ids_are_numbers_where_official_files_have_numbers() -> None:
+    task = made("caption")
+    assert [task.official(one, "")["image_id"] for one in ("42", "007", "a1", "²", "")] == [42, "007", "a1", "²", ""]
