@@ -139,7 +139,7 @@ class Bart(nn.Module):
     @staticmethod
     def files(config: BartStudentConfig) -> dict[str, str]:
         """Key -> folder or hub id whose content decides BART's first weights."""
-        return {"student.weights": _named(config)}
+        return {"student.weights": str(hub_folder(_named(config)))}
 
     # ------------------------------------------------------------------------------------------ running
     def forward(self, batch: Batch, *, embeds: bool = True, writes: bool = True, share_pass: bool = False) -> Said:
