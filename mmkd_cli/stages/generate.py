@@ -206,13 +206,18 @@ class Job:
     def _write_ranges(self, folder: Path, work: dict[str, int]) -> None:
         """Each range's texts as a file of its own; those that are there stay."""
         size = work["rows_per_range"]
+
+        def rows_of(numbers: Sequence[int]) -> int:
+            return sum(min(size, work["rows"] - number * size) for number in numbers)
+
         ranges = [number for number in range(-(-work["rows"] // size)) if number % self.processes == self.rank]
         todo = [number for number in ranges if not _part(folder, number).exists()]
         if not todo:
             return
         writer = self.writer
         paths.sweep_temporary(folder / "parts")
-        with console.progress("writing", len(ranges) * size, "texts", (len(ranges) - len(todo)) * size) as meter:
+        total = rows_of(ranges)
+        with console.progress("writing", total, "texts", total - rows_of(todo)) as meter:
             for number in todo:
                 items = self._items(number * size, min((number + 1) * size, work["rows"]))
                 lines = [
