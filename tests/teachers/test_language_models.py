@@ -15,10 +15,12 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelFo
 from mmkd_cli.cache.reader import open_cache
 from mmkd_cli.core.config import validate
 from mmkd_cli.core.errors import Refused, UserError
+from mmkd_cli.stages import cache_teacher, prepare_data
 from mmkd_cli.teachers.language_models import Bart, Bert, Gpt2, LanguageModelConfig, LanguageModelTeacher
 from mmkd_cli.teachers.token_codecs import against_dense, draw, top_k
 from tests.architectures.tiny_language_models import VOCABULARY, tiny_language_model
 from tests.conftest import Run
+from tests.stages.small_chain import config_of, context
 
 TEXTS = ["a dog runs over the wet sand", "", "ab", "x", "two dogs"]
 KINDS = tuple(VOCABULARY)
@@ -184,47 +186,60 @@ def test_what_is_no_language_model_is_refused(tmp_path: Path, folders: dict[str,
 
 # ------------------------------------------------------------------------------------------------ command line
 @pytest.fixture
-def captions(mmkd: Run, tmp_path: Path) -> Path:
-    """Data `captions`, 30 texts."""
-    lines = [
-        f"{a} {b} {c}" for a in ("red", "blue") for b in ("dog", "cat", "bird") for c in ("a", "bb", "", "d e", "f")
-    ]
+def captions(tmp_path: Path) -> Path:
+    """The root, with data `captions`: 30 texts."""
+    words = [("red", "blue"), ("dog", "cat", "bird"), ("a", "bb", "", "d e", "f")]
+    lines = [f"{a} {b} {c}" for a in words[0] for b in words[1] for c in words[2]]
     (tmp_path / "captions.txt").write_text("\n".join(lines))
-    mmkd("prepare-data", "--source", "text", "--annotations", tmp_path / "captions.txt", "--name", "captions")
-    return tmp_path
+    keys = {"source__name": "text", "source__annotations": str(tmp_path / "captions.txt")}
+    prepare_data.run(config_of(prepare_data, **keys), context(tmp_path / "work", "captions"))
+    return tmp_path / "work"
+
+
+def cached(root: Path, folder: Path, name: str, shard: tuple[int, int] | None = None, dry_run: bool = False, **keys: Any
+           ) -> dict[str, Any]:  # fmt: skip
+    given = {"data": "captions", "teacher__name": "lm", "teacher__weights": str(folder), "teacher__topk": 32,
+             "cache__threads": 1, **keys}  # fmt: skip
+    return cache_teacher.run(config_of(cache_teacher, **given), context(root, name, shard=shard, dry_run=dry_run))
 
 
 @pytest.mark.parametrize(("kind", "codec"), [("causal", "topk"), ("masked", "topk"), ("bart", "sampled")])
-def test_cached_by_the_command_line(captions: Path, mmkd: Run, folders: dict[str, Path], kind: str, codec: str) -> None:
-    words = ("cache-teacher", "--teacher", "lm", "--weights", folders[kind], "--data", "captions", "--topk", 32,
-             "--set", f"teacher.codec={codec}", "--name", "cached", "--verify", 200)  # fmt: skip
-    dry = json.loads(mmkd(*words, "--dry-run", "--json").stdout)
+def test_a_cache_is_verified_and_its_bytes_are_foretold(
+    captions: Path, folders: dict[str, Path], capsys: pytest.CaptureFixture[str], kind: str, codec: str
+) -> None:
+    keys = {"teacher__codec": codec, "cache__verify": 200}
+    dry = cached(captions, folders[kind], "cached", dry_run=True, **keys)
     assert dry["bytes_per_token"] == (2 + 32 * 4 + 4 if codec == "topk" else 2 + 24 * 4)
-    done = mmkd(*words, "--json")
-    document = json.loads(done.stdout)
+    document = cached(captions, folders[kind], "cached", **keys)
     checked = document["verify"]["token_distributions"]
     assert checked["rows"] == 30 and checked["control_kl_max"] < 1e-6
     assert 0 < checked["mass_left_out_mean"] < 1 and 0 < checked["kl_mean"] < 3
     assert codec == "sampled" or checked["storing_kl_max"] < 1e-5
-    assert "kl_mean" in done.stderr and "mass_left_out_mean" in done.stderr
-    cache = open_cache("cached", root=captions / "work")
+    said = capsys.readouterr().err
+    assert f"{dry['bytes_per_token']} bytes a token" in said and "kl_mean" in said and "mass_left_out_mean" in said
+    cache = open_cache("cached", root=captions)
     rows = cache["target_positions"][:]
     assert checked["tokens"] == len(rows.values)
     values = sum(rows.offsets.diff().tolist()) * dry["bytes_per_token"]
     assert values < document["bytes"] < values + 30 * 8 * len(cache.signals) + 20_000
     assert abs(dry["bytes"] - document["bytes"]) < 20_000
-    assert mmkd(*words, "--json").stdout and "already done" in mmkd(*words).stderr
 
 
-def test_a_shards_bytes_do_not_depend_on_who_computes_it(captions: Path, mmkd: Run, folders: dict[str, Path]) -> None:
-    words = ("cache-teacher", "--teacher", "lm", "--weights", folders["masked"], "--data", "captions", "--set",
-             "teacher.codec=sampled", "--set", "cache.rows_per_shard=8", "--set", "cache.batch_size=4")  # fmt: skip
-    mmkd(*words, "--name", "one")
-    mmkd(*words, "--name", "two", "--shard", "1/2")
-    mmkd(*words, "--name", "two", "--shard", "0/2")
+def test_cached_by_the_command_line(captions: Path, mmkd: Run, folders: dict[str, Path]) -> None:
+    words = ("cache-teacher", "--teacher", "lm", "--weights", folders["causal"], "--data", "captions", "--topk", 32,
+             "--verify", 200)  # fmt: skip
+    document = json.loads(mmkd(*words, "--json").stdout)
+    assert document["status"] == "done" and document["verify"]["token_distributions"]["rows"] == 30
+    assert open_cache(document["name"], root=captions)["topk_ids"][0].shape[1] == 32
+
+
+def test_a_shards_bytes_do_not_depend_on_who_computes_it(captions: Path, folders: dict[str, Path]) -> None:
+    keys = {"teacher__codec": "sampled", "cache__rows_per_shard": 8, "cache__batch_size": 4}
+    cached(captions, folders["masked"], "one", **keys)
+    for share in (1, 0):
+        cached(captions, folders["masked"], "two", shard=(share, 2), **keys)
     for number in range(4):
-        files = [captions / "work" / "caches" / name / "train" / f"texts-{number:05d}.safetensors"
-                 for name in ("one", "two")]  # fmt: skip
+        files = [captions / "caches" / name / "train" / f"texts-{number:05d}.safetensors" for name in ("one", "two")]
         assert files[0].read_bytes() == files[1].read_bytes()
 
 
