@@ -2,7 +2,8 @@
 
 A target is a place in a window of W tokens. Of a causal model place i is token i and says what token i + 1 is, so that
 L tokens have L - 1 targets; of an encoder-decoder likewise, its encoder given a mask in place of the whole text
-(infilling with one span: it knows no more of the text than a causal model does). Of a masked model place i is the
+(infilling with one span: it knows no more of the text than a causal model does; a tokenizer without masks gives it an
+empty text). Of a masked model place i is the
 masked token i itself.
 """
 
@@ -141,12 +142,9 @@ class LanguageModel:
     @cached_property
     def mask_id(self) -> int:
         """What stands in a masked token's place."""
-        mask = self.tokenizer.mask_token_id
-        if mask is None and self.kind == "encoder-decoder":
-            mask = self.tokenizer.get_vocab().get(SENTINEL)
-        if mask is None:
-            raise UserError(f"the tokenizer of {self.folder} has no mask token, which a {self.kind} model needs")
-        return int(mask)
+        if self.tokenizer.mask_token_id is None:
+            raise UserError(f"the tokenizer of {self.folder} has no mask token, which a masked model needs")
+        return int(self.tokenizer.mask_token_id)
 
     def build(self) -> nn.Module:
         """The model with random weights."""
@@ -184,15 +182,25 @@ class LanguageModel:
             ids = ids.masked_fill(targets, self.mask_id)
         return model(input_ids=ids, attention_mask=mask).logits
 
-    @cached_property
-    def _prompt(self) -> list[int]:
-        """What the encoder reads: one mask, with the tokenizer's own ends."""
-        ids: list[int] = self.tokenizer(self.tokenizer.convert_ids_to_tokens(self.mask_id)).input_ids
-        return ids
+    @property
+    def _sentinel(self) -> int | None:
+        """T5's first mask, where there is no mask token."""
+        found: int | None = self.tokenizer.get_vocab().get(SENTINEL)
+        return found if self.tokenizer.mask_token_id is None else None
 
     @cached_property
-    def _decoder_prefix(self) -> list[int]:
+    def _prompt(self) -> list[int]:
+        """What the encoder reads: one mask, with the tokenizer's own ends; of a tokenizer without masks the ends."""
+        text = self.tokenizer.mask_token or (SENTINEL if self._sentinel is not None else "")
+        return list(self.tokenizer(text).input_ids) or self._start
+
+    @property
+    def _start(self) -> list[int]:
         start = self.config.decoder_start_token_id
         if start is None:
             raise UserError(f"{self.folder}/config.json has no decoder_start_token_id, which its decoder starts from")
-        return [int(start)] if self.tokenizer.mask_token_id is not None else [int(start), self.mask_id]
+        return [int(start)]
+
+    @cached_property
+    def _decoder_prefix(self) -> list[int]:
+        return self._start if self._sentinel is None else [*self._start, self._sentinel]

@@ -18,7 +18,7 @@ from mmkd_cli.core.errors import Refused, UserError
 from mmkd_cli.stages import cache_teacher, prepare_data
 from mmkd_cli.teachers.language_models import Bart, Bert, Gpt2, LanguageModelConfig, LanguageModelTeacher
 from mmkd_cli.teachers.token_codecs import against_dense, draw, top_k
-from tests.architectures.tiny_language_models import VOCABULARY, tiny_language_model
+from tests.architectures.tiny_language_models import VOCABULARY, byte_tokenizer, tiny_language_model
 from tests.conftest import Run
 from tests.stages.small_chain import config_of, context
 
@@ -84,6 +84,21 @@ def test_tokens_have_as_many_targets_as_they_should(folders: dict[str, Path], ki
             assert all(0 < place < tokens - 1 for place in found.tolist())
         else:
             assert found.tolist() == list(range(max(0, tokens - 1)))
+
+
+def test_an_encoder_without_masks_reads_an_empty_text(tmp_path: Path) -> None:
+    folder = tiny_language_model(tmp_path, "bart")
+    byte_tokenizer(folder, ends=True)
+    (found,) = said(teacher(folder), ["topk_ids"], TEXTS[:1])["topk_ids"]
+    ids = AutoTokenizer.from_pretrained(folder)(TEXTS[0], return_tensors="pt").input_ids
+    forced = torch.cat([torch.tensor([[2]]), ids[:, :-1]], dim=1)
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+    logits = model(input_ids=torch.tensor([[0, 2]]), decoder_input_ids=forced).logits[0, 1:]
+    assert torch.equal(found, logits.topk(8).indices)
+    masked = tiny_language_model(tmp_path / "masked", "masked")
+    byte_tokenizer(masked, ends=True)
+    with pytest.raises(UserError, match="has no mask token, which a masked model needs"):
+        said(teacher(masked), ["topk_ids"], TEXTS[:1])
 
 
 def test_masks_and_draws_depend_on_seed_split_and_row_alone(folders: dict[str, Path]) -> None:
