@@ -56,7 +56,7 @@ def test_every_command_has_an_example(name: str) -> None:
         (["distill", "--set", "peak_lr=1"], 2, "did you mean 'train.peak_lr'"),
         (["distill"], 2, "--method is needed: name one of cls-regression"),
         (["evaluate"], 2, "--bench is needed: name one of alignment, "),
-        (["cache-teacher", "--weights", "w.pt"], 2, "--teacher is needed: name one of beit2, clip, "),
+        (["cache-teacher", "--weights", "w.pt"], 2, "--teacher is needed: name one of bart, beit2, "),
         (["prepare-data", "--annotations", "p.csv"], 2, "--source is needed: name one of coco, flickr30k, "),
         (["prepare-data", "--source", "image-text"], 2, "key 'source.annotations' (CSV, TSV or JSONL; "),
         (["distill", "--config", "nowhere.toml"], 2, "is not there"),
