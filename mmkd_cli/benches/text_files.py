@@ -19,15 +19,22 @@ _JSON = (".json", ".jsonl")
 
 
 def paired_texts(
-    predictions: Path, references: Path, names: Sequence[str]
+    predictions: Path, references: Path, names: Sequence[str], true_names: Sequence[str] | None = None
 ) -> tuple[list[str], list[str], list[list[str]]]:
-    """(ids [n], texts [n], references of each [n]). names: the fields that may hold the text of a JSON row.
+    """(ids [n], texts [n], references of each [n]). names: the fields that may hold the text of a JSON row, the first
+    that is there; true_names: of a row of references, where these are others.
 
     Matched by ids where both files have them, else line by line.
     """
-    true, said = _references(references, names), _texts(predictions, names)
+    true, said = _references(references, true_names or names), _texts(predictions, names)
     if not true:
         raise UserError(f"references {references}: there are none")
+    for path, rows in ((references, true), (predictions, said)):
+        without = [number for number, (one, _) in enumerate(rows) if one is None]
+        if 0 < len(without) < len(rows):
+            raise UserError(
+                f"{path}, row {without[0]}: field 'id' is missing, other rows have one: give it to all or none"
+            )
     by_id = all(one is not None for one, _ in (*true, *said))
     ids = [one if by_id and one is not None else str(number) for number, (one, _) in enumerate(true, 1)]
     if len(set(ids)) < len(ids):

@@ -54,6 +54,8 @@ class WrittenTexts:
     reads_predictions: ClassVar[bool] = True
     fields: ClassVar[Sequence[str]] = ()
     """Of a JSON row, those that may hold the text."""
+    reference_fields: ClassVar[Sequence[str] | None] = None
+    """The same of a row of references, where these are others."""
     official_items: ClassVar[int] = 0
 
     def __init__(self, config: TextConfig) -> None:
@@ -111,7 +113,8 @@ class WrittenTexts:
             raise UserError(f"{self.config.name} scores texts that are written: give --predictions FILE")
         if self.config.annotations is None:
             raise UserError(f"{self.config.name} needs references: give --annotations FILE (lines, or JSON rows)")
-        return paired_texts(given.predictions, Path(self.config.annotations).expanduser(), self.fields)
+        annotations = Path(self.config.annotations).expanduser()
+        return paired_texts(given.predictions, annotations, self.fields, self.reference_fields)
 
 
 class Summaries(WrittenTexts):
@@ -150,7 +153,8 @@ class Yelp(WrittenTexts):
     """`bleu`: of the corpus, up to four words, of the tokens between spaces as they stand, in percent."""
 
     Config = YelpConfig
-    fields = ("text", "prediction", "reference", "output")
+    fields = ("text", "prediction", "output")
+    reference_fields = ("reference", "text")  # beside a reference `text` is the source
     official_items = 1_000
 
     def scorer(self) -> dict[str, str]:

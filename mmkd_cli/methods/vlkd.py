@@ -133,12 +133,17 @@ class Vlkd:
         """Nothing is kept beside the weights."""
 
     def parameter_groups(self, peak_lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        """BART's matrices, its norms and biases without decay, and the maps at a rate of their own."""
+        """BART's matrices, its embedding tables, norms and biases without decay, and the maps at a rate of their own."""
+        tables = {id(m.weight) for m in self.model.bart.modules() if isinstance(m, nn.Embedding)}
+
+        def decays(parameter: nn.Parameter) -> bool:
+            return parameter.ndim > 1 and id(parameter) not in tables
+
         parts, fast = self.model.parts(), peak_lr * self.config.map_lr_scale
         new = [*parts["maps"], *parts["scale"]]
         groups: list[tuple[list[nn.Parameter], float, float]] = [
-            ([p for p in parts["bart"] if p.ndim > 1], peak_lr, weight_decay),
-            ([p for p in parts["bart"] if p.ndim <= 1], peak_lr, 0.0),
+            ([p for p in parts["bart"] if decays(p)], peak_lr, weight_decay),
+            ([p for p in parts["bart"] if not decays(p)], peak_lr, 0.0),
             ([p for p in new if p.ndim > 1], fast, weight_decay),
             ([p for p in new if p.ndim <= 1], fast, 0.0),
         ]

@@ -55,7 +55,11 @@ class BartStudentConfig(Config):
     )
     max_tokens: int = key(64, "length of a text with its special tokens", unit="tokens", source="[U] 64", ge=4)
     dropout: float | None = key(
-        None, "dropout and attention dropout (None: what the folder says)", source="[U] BART's own", ge=0, lt=1
+        None,
+        "dropout, attention and activation dropout (None: what the folder says)",
+        source="[U] BART's own",
+        ge=0,
+        lt=1,
     )
 
 
@@ -103,7 +107,8 @@ class Bart(nn.Module):
         """BART with its weights, new maps."""
         folder = hub_folder(_named(config))
         found = _config(folder)
-        options = {} if config.dropout is None else {"dropout": config.dropout, "attention_dropout": config.dropout}
+        kinds = ("dropout", "attention_dropout", "activation_dropout")
+        options = {} if config.dropout is None else dict.fromkeys(kinds, config.dropout)
         if found.max_position_embeddings < config.max_tokens:
             raise UserError(
                 f"student.max_tokens {config.max_tokens} is more than the {found.max_position_embeddings} positions of "
@@ -116,6 +121,8 @@ class Bart(nn.Module):
                 f"{folder}: the tokenizer has no mask token, or more tokens ({len(tokenizer):,}) than the model "
                 f"({found.vocab_size:,}): name a whole folder of BART"
             )
+        if len(tokenizer("").input_ids) != 2 or tokenizer.padding_side != "right":
+            raise UserError(f"{folder}: the tokenizer is not BART's, <s> text </s> with padding behind: name another")
         return cls(bart, tokenizer, maps, config.max_tokens)
 
     @classmethod
@@ -150,13 +157,14 @@ class Bart(nn.Module):
         """
         ids, mask = self._trimmed(batch["input_ids"], batch["attention_mask"])
         noisy_ids, noisy_mask = self._trimmed(batch["noisy_ids"], batch["noisy_mask"])
-        text = logits = noisy = None
-        if writes or share_pass:
-            noisy = self.encode(noisy_ids, noisy_mask)
+        text = logits = None
+        # the text's vector comes first: a pass that asks for nothing else draws the same dropout for it
+        noisy = self.encode(noisy_ids, noisy_mask) if share_pass else None
         if embeds:
             states, of = (noisy, noisy_mask) if share_pass else (self.encode(ids, mask), mask)
             text = self.text_map(pooled(states, of, _POOLING[self.maps.pool]))
         if writes:
+            noisy = self.encode(noisy_ids, noisy_mask) if noisy is None else noisy
             states, of = self.memory(noisy, noisy_mask, batch[self.image_signal])
             logits = self.decode(states, of, self._shifted(ids))
         return Said(text, logits, ids, mask)

@@ -95,6 +95,20 @@ def test_lines_that_are_too_many_or_too_few_are_refused(tmp_path: Path, said: st
         paired_texts(tmp_path / "s.txt", tmp_path / "t.txt", FIELDS)
 
 
+def test_rows_of_which_some_have_ids_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "t.json", [{"id": 1, "summary": "one"}, {"summary": "two"}])
+    write(tmp_path / "s.json", [{"id": 2, "summary": "two"}, {"id": 1, "summary": "one"}])
+    with pytest.raises(UserError, match=r"t\.json, row 1: field 'id' is missing, other rows have one"):
+        paired_texts(tmp_path / "s.json", tmp_path / "t.json", FIELDS)
+
+
+def test_a_reference_stands_beside_its_source(tmp_path: Path) -> None:
+    write(tmp_path / "t.json", [{"id": n, "text": "the food is bad", "reference": "the food is good"} for n in (1, 2)])
+    write(tmp_path / "s.json", [{"id": n, "text": "the food is good"} for n in (1, 2)])
+    found = run("yelp", {"annotations": str(tmp_path / "t.json")}, tmp_path / "s.json")
+    assert found.metrics["bleu"] == pytest.approx(100)
+
+
 def test_files_that_are_not_of_the_layout_are_named(tmp_path: Path) -> None:
     write(tmp_path / "s.json", [{"id": 1, "other": "x"}])
     write(tmp_path / "t.json", [{"id": 1, "summary": "x"}, {"id": 1, "summary": "x"}])

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, BartForConditionalGeneration
 
 from mmkd_cli.core import config as configs
+from mmkd_cli.core import paths
 from mmkd_cli.core.contracts import Outputs, Position
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.methods.vlkd import Vlkd
@@ -126,7 +127,10 @@ def test_learning_rates(folder: Path) -> None:
     trainable = built(folder, map_lr_scale=5.0)
     rates = {id(p): (g["lr"], g["weight_decay"]) for g in trainable.parameter_groups(0.1, 0.01) for p in g["params"]}
     assert rates[id(trainable.model.text_map.weight)] == (0.5, 0.01)
-    assert rates[id(trainable.model.bart.model.shared.weight)] == (0.1, 0.01)
+    encoder = trainable.model.bart.model.encoder
+    assert rates[id(encoder.layers[0].fc1.weight)] == (0.1, 0.01)
+    for table in (trainable.model.bart.model.shared, encoder.embed_positions):
+        assert rates[id(table.weight)] == (0.1, 0.0)
     assert rates[id(trainable.model.bart.model.encoder.layers[0].fc1.bias)] == (0.1, 0.0)
 
 
@@ -170,6 +174,31 @@ def test_a_batch_in_pieces_has_the_same_losses_and_gradients(folder: Path, tmp_p
         lines.append([json.loads(one) for one in (tmp_path / name / "metrics.jsonl").read_text().splitlines()])
     for one, other in zip(*lines, strict=True):
         assert other == pytest.approx(one, rel=1e-4)
+
+
+@pytest.mark.parametrize("share_pass", [False, True])
+def test_a_pass_without_gradients_embeds_what_the_one_with_them_does(tmp_path: Path, share_pass: bool) -> None:
+    """With dropout, from one seed: else a batch in pieces would have the gradient of other embeddings."""
+    trainable = built(tiny_bart(tmp_path, dropout=0.2), share_pass=share_pass)
+    trainable.model.train()
+    batch = batch_of(trainable)
+    torch.manual_seed(3)
+    whole = trainable.forward(batch).gathered["text"]
+    torch.manual_seed(3)
+    with torch.no_grad():
+        alone = trainable.forward(batch).gathered["text"]
+    assert torch.equal(whole, alone)
+    torch.manual_seed(4)
+    assert not torch.equal(whole, trainable.forward(batch).gathered["text"])
+
+
+def test_no_dropout_means_none(tmp_path: Path) -> None:
+    config = BartStudentConfig(weights=str(tiny_bart(tmp_path, dropout=0.2)), max_tokens=48, dropout=0.0)
+    paths.write_json(tmp_path / "config.json", {**paths.read_json(tmp_path / "config.json"), "activation_dropout": 0.1})
+    student = Bart.build(config, Maps(DIM, "image_embedding")).train()
+    batch = batch_of(built(tmp_path))
+    one, other = student(batch), student(batch)
+    assert torch.equal(one.logits, other.logits) and torch.equal(one.text, other.text)
 
 
 def test_the_decoder_learns_to_look(folder: Path, tmp_path: Path) -> None:
@@ -242,6 +271,11 @@ def test_mistakes_are_named(folder: Path, tmp_path: Path) -> None:
                              student=BartStudentConfig(weights=str(folder), max_tokens=48))  # fmt: skip
     with pytest.raises(UserError, match="comes without a teacher"):
         Vlkd.build(config, [data], "cpu")
+    left = tiny_bart(tmp_path / "left")
+    words = json.loads((left / "tokenizer_config.json").read_text())
+    (left / "tokenizer_config.json").write_text(json.dumps({**words, "padding_side": "left"}))
+    with pytest.raises(UserError, match="the tokenizer is not BART's, <s> text </s> with padding behind"):
+        built(left)
     other = tmp_path / "gpt"
     other.mkdir()
     (other / "config.json").write_text('{"model_type": "gpt2"}')
