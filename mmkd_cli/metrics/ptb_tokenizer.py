@@ -13,9 +13,6 @@ import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TypeVar
 
-from mmkd_cli.metrics.ptb_characters import DIGITS, LETTERS
-from mmkd_cli.metrics.ptb_rules import RULES, Rule
-
 Key = TypeVar("Key", bound=Hashable)
 Lines = Callable[[Sequence[str]], list[str]]
 
@@ -27,13 +24,6 @@ DROPPED = frozenset(["''", "'", "``", "`", *_BRACKETS, ".", "?", "!", ",", ":", 
 """Punctuation that the scorers do not count, spelled as there."""
 
 _LINE_BREAKS = re.compile(r"[\n\r\x0b\x0c\x85\u2028\u2029\ud800-\udfff]")  # and halves of characters
-# Nearly all of a caption: words of plain letters between spaces, which no rule but one of words can take.
-_PLAIN_WORDS = re.compile("[A-Za-z]+(?: [A-Za-z]+)*(?=,? )")
-_NOT_PLAIN = re.compile(r"\b(?:cannot|gonna|gotta|lemme|gimme|wanna)\b", re.IGNORECASE)
-_BY_START: dict[str, list[tuple[re.Pattern[str], Rule]]] = {
-    kind: [(rule.compiled(), rule) for rule in RULES if kind in rule.starts.split()]
-    for kind in ("letter", "digit", "other")
-}
 
 
 def tokenize(captions: Mapping[Key, Sequence[str]], lines: Lines | None = None) -> dict[Key, list[str]]:
@@ -65,25 +55,4 @@ def _counted(line: str) -> str:
 
 def _tokens(text: str, place: int, end: int) -> list[str]:
     """Of text[place:end], looking on to what follows."""
-    tokens: list[str] = []
-    while place < end:
-        plain = _PLAIN_WORDS.match(text, place, end)
-        if plain and not _NOT_PLAIN.search(plain[0]):
-            tokens += plain[0].split(" ")
-            place = plain.end()
-            continue
-        first = text[place]
-        kind = "letter" if first in LETTERS else "digit" if first in DIGITS else "other"
-        longest, taken, by = 0, "", None
-        if first != " ":
-            for pattern, rule in _BY_START[kind]:
-                found = pattern.match(text, place)
-                if found and found.end() - place > longest:
-                    longest, taken, by = found.end() - place, found[1], rule
-        if by is None:  # a space, or a character that Java passes over
-            place += 1
-            continue
-        if token := by.token(taken):
-            tokens.append(token)
-        place += len(taken) - by.back
-    return tokens
+    raise NotImplementedError
