@@ -43,7 +43,7 @@ TITLES = f"(?:{_TITLES}|[Mm][ft]g)"
 
 # A full stop after them is theirs, and one more ends the sentence where the next begins.
 _ENDS = _any_of(
-    """al ala apr ariz assn aug bhd bldg blvd bros calif co colo conn corp cos ct dak dec ed\.d esq est etc ext feb fla
+    r"""al ala apr ariz assn aug bhd bldg blvd bros calif co colo conn corp cos ct dak dec ed\.d esq est etc ext feb fla
     fri ga inc ind intl jan jr jul jun kan kans ky ltd mar md mich minn mo mon mont neb nev nov oct okla penn ph\.d plc
     rd rt sep sept seq sq sr sys tel tenn thu thurs tue tues univ va vt wed wis wisc wyo"""
 )
@@ -54,10 +54,11 @@ ENDS = f"(?:{_ENDS}|{_STATES}|[Pp]?[Pp][Tt][ey]s?)"
 NUMBERED = _any_of("art ca fig figs no nos op pp prop")
 
 # Initials before them, written so and followed by a space, end a sentence: the U.S. The dog.
-_STARTERS = _capitalised(
+_WORDS = _capitalised(
     """a about after an as at but he her here if in it last many more now once one other our she since so some such that
-    the their then there these they this we what when while yet you m[rs]\\."""
+    the their then there these they this we what when while yet you"""
 )
+_STARTERS = rf"{_WORDS}|M[rs]\."
 
 EXTENSIONS = _any_of(
     """bat bmp c cgi class cpp dll doc docx exe gif gz h htm html jar java jpeg jpg mov mp3 pdf php pl png ppt ps py sql
@@ -77,7 +78,7 @@ W = f"(?:[{LETTER}{MARK}{DIGIT}\\xad]|{ENTITY})"
 WORD = f"{_L}{W}*"
 JOINED = f"{WORD}(?:[.!?]{WORD})+"
 QUOTE = "['’`‘‛\\x91\\x92]"
-_NAME = f"(?:[dolDOL]{QUOTE}(?=[{LETTER}]{_X}))?"
+_NAME = f"(?:[dolDOL]{QUOTE}(?={_X}{{2}}))?"
 HYPHENED = f"{_NAME}{_X}+(?:-{_NAME}[{LETTER}{DIGIT}\\xad]+|[_֊‐‑]{_NAME}{_X}+)*"
 DOTTED = f"{_ALNUM}+[.,][A-Za-z0-9.,]*(?:-{_ALNUM}+)+"
 INITIALS = f"(?:{_ALNUM}[A-Za-z0-9.,]*(?:-{_ALNUM}+)*-)?[A-Za-z](?:\\.[A-Za-z])+"
@@ -89,9 +90,9 @@ NOT = f"[nN](?:{QUOTE}|&apos;)[tT]"
 CONTRACTION = f"{APOSTROPHE}(?i:[msd]|re|ve|ll)"
 
 PATH = r'[^ \t\n\r\f"<>|(){}]+[^\s"<>|(){}.!?,-]'
-HOST = r"[^\s!-\"$'-),-@\[-`{-}]+"
+HOST = r"[^\s!-\"$'-),-`{-}]+"
 TAG = (
-    r"</?[A-Za-z][A-Za-z0-9_:.@-]*"
+    r"</?[A-Za-z][A-Za-z0-9_:.-]*"
     r"(?:[ ]+[A-Za-z][A-Za-z0-9_:.-]*(?:[ ]*=[ ]*(?:'[^'\n]*'|\"[^\"\n]*\"))?)*[ ]*/?>"
 )
 NEXT = f"{SPACE}+(?:{_STARTERS}|{TAG}){SPACE}"

@@ -47,6 +47,7 @@ from mmkd_cli.metrics.ptb_spelling import (
     each_spelled,
     raw,
     spelled,
+    unbroken,
     whole,
     with_period,
     word,
@@ -112,8 +113,8 @@ _RULES: list[tuple[str, str, Spelling]] = [
     (DIGIT, rf"((?:{D}{{1,4}}[- \xa0])?{D}{{1,4}}(?:\\?/|⁄){D}{{1,4}})", whole),
     # telephone numbers: (555) 555-1234, 555 123 4567, +44 20 7946 0958, 55 555555
     (
-        rf"{DIGIT}(+",
-        rf"((?:\({D}{{2,3}}\)[ \xa0]?|(?:\+?{D}{{2,4}}[- \xa0])?{D}{{2,4}}[- \xa0]){D}{{3,4}}[- \xa0]?{D}{{3,5}})",
+        "0-9(+",
+        r"((?:\([0-9]{2,3}\)[ \xa0]?|(?:\+?[0-9]{2,4}[- \xa0])?[0-9]{2,4}[- \xa0])[0-9]{3,4}[- \xa0]?[0-9]{3,5})",
         whole,
     ),
     # x² -> x ², 10⁻³ -> 10 ⁻³
@@ -127,7 +128,7 @@ _RULES: list[tuple[str, str, Spelling]] = [
     # http://a.b/c?d, www.a.com, “x.com, a.com/b/c, a@b.c; 12.jpg, but 12.jpgx -> 12 . jpgx
     ("Hh", f"((?i:https?)://{PATH})", raw),
     ("Ww", rf"((?i:www)\.(?:[^\s!\"(),<>?{{|}}.]+\.)+[A-Za-z]{{2,4}}(?:/{PATH})?)", raw),
-    (r"\S\xa0", rf"((?:{HOST}\.)+(?i:com|net|org|edu)(?:/{PATH})?)", raw),
+    (r"\S\xa0", rf"((?:{HOST}\.)+(?:com|net|org|edu)(?:/{PATH})?)", raw),
     (
         "A-Za-z0-9<&",
         r'((?:<|&lt;)?[A-Za-z0-9][^\s"<>|(){}]*@(?:[^\s"<>|(){}.]+\.)*[^\s"<>|(){}.]+(?:>|&gt;)?)',
@@ -138,7 +139,7 @@ _RULES: list[tuple[str, str, Spelling]] = [
     ("#", f"(#[{LETTER}{MARK}]+)", raw),
     ("@", "(@[A-Za-z_][A-Za-z0-9_]*)", raw),
     # <a b="c d"> <br /> <!-- c -->
-    ("<", rf"({TAG}|<[!?][A-Za-z-][^>\n]*>)", whole),
+    ("<", rf"({TAG}|<[!?][A-Za-z-][^>\n]*>)", unbroken),
     # &eacute; &#39; stay; &lt; -> <, but &copy; -> & copy ;
     ("&", f"({ENTITY}|&#[0-9]+;|&(?i:HT|UR|LR|QL);)", raw),
     ("&", "(&(?i:md|mdash|ndash);)", as_text("--")),

@@ -68,9 +68,14 @@ def ampersand(token: str) -> str:
     return token.replace("&amp;", "&")
 
 
+def unbroken(token: str) -> str:
+    """Spaces within one token are printed as no-break spaces."""
+    return token.replace(" ", "\xa0")
+
+
 def whole(token: str) -> str:
-    """Spaces within one token are printed as no-break spaces, round brackets by name."""
-    return token.replace(" ", "\xa0").replace("(", "-LRB-").replace(")", "-RRB-")
+    """The same, and round brackets by name."""
+    return unbroken(token).replace("(", "-LRB-").replace(")", "-RRB-")
 
 
 def with_period(token: str) -> str:
