@@ -83,7 +83,7 @@ HYPHENED = f"{_NAME}{_X}+(?:-{_NAME}[{LETTER}{DIGIT}\\xad]+|[_֊‐‑]{_NAME}{_
 DOTTED = f"{_ALNUM}+[.,][A-Za-z0-9.,]*(?:-{_ALNUM}+)+"
 INITIALS = f"(?:{_ALNUM}[A-Za-z0-9.,]*(?:-{_ALNUM}+)*-)?[A-Za-z](?:\\.[A-Za-z])+"
 AMPERSANDS = r"[A-Z]+(?:(?:&|&amp;|\+)[A-Z]+)+"
-SLASHED = f"(?:(?i:anti|pro)-)?{_ALNUM}+(?:-[A-Za-z]+)?"
+SLASHED = f"{_ALNUM}+(?:-[A-Za-z]+){{0,2}}"
 
 APOSTROPHE = "(?:['’\\x92]|&apos;)"
 NOT = f"[nN](?:{QUOTE}|&apos;)[tT]"
