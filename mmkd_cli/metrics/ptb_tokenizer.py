@@ -4,9 +4,9 @@ The official scorer runs Stanford's PTBTokenizer 3.4.1 with -preserveLines -lowe
 (pycocoevalcap, tokenizer/ptbtokenizer.py). This one was written by asking the official Java tokenizer for its answers;
 no source was read. Tests hold it equal, oddities included: brackets are spelled in lower case and so are not dropped;
 whether `etc.` ends a sentence depends on the next caption's first letter. Known to differ is the lower case of a
-capital sigma that ends a word behind a digit, a hyphen or a letter without case. Beyond Java's: a line break inside a
-caption counts as a space whatever its character (there all but one would shift every caption behind it), and
-characters beyond the basic plane are left out, as there.
+capital sigma that ends a word behind a digit, a hyphen or a letter without case, and soft hyphens beside hyphens.
+Beyond Java's: a line break inside a caption counts as a space whatever its character (there all but one would shift
+every caption behind it), and characters beyond the basic plane are left out, as there.
 """
 
 from __future__ import annotations
