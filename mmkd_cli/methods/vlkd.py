@@ -133,7 +133,7 @@ class Vlkd:
         """Nothing is kept beside the weights."""
 
     def parameter_groups(self, peak_lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        """BART's matrices, its embedding tables, norms and biases without decay, and the maps at a rate of their own."""
+        """BART's matrices, its tables, norms and biases without decay, and the maps at a rate of their own."""
         tables = {id(m.weight) for m in self.model.bart.modules() if isinstance(m, nn.Embedding)}
 
         def decays(parameter: nn.Parameter) -> bool:
