@@ -20,7 +20,9 @@ RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers, as preprocessor_config.json has them."""
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "merges.txt",
-                   "special_tokens_map.json")  # fmt: skip
+                   "special_tokens_map.json", "added_tokens.json", "spiece.model", "tokenizer.model",
+                   "sentencepiece.bpe.model", "sentencepiece.model", "spm.model", "spm_char.model")  # fmt: skip
+"""All that transformers' tokenizers read, of SentencePiece's (T5, Llama, XLM-R, ...) too."""
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmkd_cli.architectures.transformers_folder import picture_transform
+from mmkd_cli.architectures.transformers_folder import folder_identity, picture_transform
 from mmkd_cli.core.errors import UserError
 
 CLIP = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}, "do_center_crop": True, "resample": 3}
@@ -51,3 +51,18 @@ def test_rectangles_are_refused(tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text('{"size": {"height": 32, "width": 64}}')
     with pytest.raises(UserError, match=r"only squares are supported"):
         picture_transform(tmp_path, 32)
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer.json", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "spm.model",
+             "added_tokens.json"],
+)  # fmt: skip
+def test_a_tokenizer_is_all_files_that_transformers_reads(tmp_path: Path, name: str) -> None:
+    """The file names are those of transformers' classes T5, Llama, XLM-R, DeBERTa-v2, and of its older format."""
+    found = []
+    for file in ("config.json", "model.safetensors"):
+        (tmp_path / file).write_bytes(b"{}")
+    for content in (b"one", b"two"):
+        (tmp_path / name).write_bytes(content)
+        found.append(folder_identity(tmp_path, None, tokenizer=True))
+    assert found[0] != found[1]
