@@ -240,7 +240,7 @@ def measure(layers: int, steps: int, rounds: int) -> dict[str, Any]:
             seconds["memory"] += step_seconds(our_loop(Distillation(layers, memory), config))
             seconds["cache"] += step_seconds(our_loop(Distillation(layers, cached), config))
             print(f"round {round_ + 1} of {rounds}", file=sys.stderr)
-        seconds["live"], seconds["cache of the live teacher"] = live_and_cached(Path(folder) / "live", 5, rounds)
+        seconds["live"], seconds["cache of the live teacher"] = live_and_cached(Path(folder) / "live", 4, rounds)
     median = {name: statistics.median(clock for clock, _ in spans) for name, spans in seconds.items()}
     thread = {name: statistics.median(busy for _, busy in spans) for name, spans in seconds.items()}
     return {
