@@ -21,10 +21,11 @@ def topk_kl_per_token(
 ) -> Tensor:  # fmt: skip
     """KL of the stored tokens and of all others as one bucket: exact on what is stored. student [T, V] -> [T].
 
-    ids int64 [T, k]; logits [T, k], the teacher's raw ones; log_z [T] = log sum exp(z_t / tau). With p = softmax(z_t /
-    tau) and q = softmax(z_s / tau) over the k + 1 buckets, `standard` is sum p (log p - log q), times tau^2 with
-    `square` (Hinton et al., arXiv 1503.02531). `literal` is the code of the user's summary: `kl_div(log_softmax(z_t) /
-    tau, softmax(z_s) / tau)`, its arguments changed places and its temperature after the softmax, so log_z is of tau 1.
+    ids int64 [T, k]; logits [T, k], the teacher's up to one constant a token; log_z [T] = log sum exp(z_t / tau), with
+    that constant in z_t. With p = softmax(z_t / tau) and q = softmax(z_s / tau) over the k + 1 buckets, `standard` is
+    sum p (log p - log q), times tau^2 with `square` (Hinton et al., arXiv 1503.02531). `literal` is the code of the
+    user's summary: `kl_div(log_softmax(z_t) / tau, softmax(z_s) / tau)`, its arguments changed places and its
+    temperature after the softmax, so log_z is of tau 1.
     """
     if ids.shape != logits.shape or log_z.shape != ids.shape[:1] or student.shape[:1] != ids.shape[:1]:
         raise ValueError(

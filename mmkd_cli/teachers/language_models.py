@@ -94,7 +94,7 @@ class LanguageModelTeacher:
         }
 
     def signals(self) -> dict[str, SignalSpec]:
-        """float16 logits: raw ones lie near -100 in GPT-2, where bfloat16 has steps of a half."""
+        """float16 logits, up to one constant a token (the largest is 0): bfloat16's steps are eight times as large."""
         config, vocabulary = self.config, self.language_model.vocabulary_size
         if config.topk > vocabulary:
             raise UserError(f"teacher.topk={config.topk}: {config.weights} has {vocabulary} tokens: keep at most those")

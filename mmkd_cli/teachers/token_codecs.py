@@ -10,9 +10,15 @@ from torch import Tensor
 
 
 def top_k(logits: Tensor, k: int, temperature: float) -> dict[str, Tensor]:
-    """logits [T, V] -> ids [T, k] and raw logits [T, k], largest first; log Z [T] of softmax(logits / temperature)."""
+    """logits [T, V] -> ids [T, k] and logits [T, k], largest first; log Z [T] of softmax(logits / temperature).
+
+    Logits (and log Z with them) up to one constant a token: the largest is 0, so that float16 is finest where most of
+    the probability is. Raw ones lie near -100 in GPT-2, where its steps are 1/16.
+    """
     values, ids = logits.topk(k, dim=1)
-    return {"topk_ids": ids, "topk_logits": values, "log_z": (logits / temperature).logsumexp(dim=1)}
+    largest = values[:, :1]
+    log_z = ((logits - largest) / temperature).logsumexp(dim=1)
+    return {"topk_ids": ids, "topk_logits": values - largest, "log_z": log_z}
 
 
 def draw(logits: Tensor, uniform: np.ndarray, temperature: float, proposal: float) -> dict[str, Tensor]:
