@@ -81,8 +81,11 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
     keys = config.cache
     if keys.views and teacher.picture_transform is None:
         raise UserError(f"--views {keys.views}: teacher {teacher_name(config)!r} sees no pictures: leave it out")
+    signals = choose_signals(teacher, data, config.signals)
+    if hasattr(teacher, "require_whole_codecs"):
+        teacher.require_whole_codecs(signals)
     index = build_index(
-        choose_signals(teacher, data, config.signals), data, dtype=keys.dtype, rows_per_shard=keys.rows_per_shard,
+        signals, data, dtype=keys.dtype, rows_per_shard=keys.rows_per_shard,
         batch_size=keys.batch_size, n_views=keys.views, seed=keys.seed, view_spec=keys.view.model_dump(mode="json"),
     )  # fmt: skip
     inputs = TeacherInputs(teacher, data, context.workers, index)

@@ -6,7 +6,7 @@ says where they are in the text's windows; the two codecs' signals say what the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -114,6 +114,16 @@ class LanguageModelTeacher:
         ]  # fmt: skip
         return {one.name: one for one in specs}
 
+    def require_whole_codecs(self, signals: Collection[str]) -> None:
+        """Refused unless these are target_positions and all signals of one codec or of both: parts say nothing."""
+        begun = [names for names in CODECS.values() if {*names} & {*signals}] or [CODECS[self.config.codec]]
+        wanted = ("target_positions", *(name for names in begun for name in names))
+        if missing := [name for name in wanted if name not in signals]:
+            raise UserError(
+                f"--signals {','.join(signals)} is part of a token distribution: add {','.join(missing)}, or leave "
+                "--signals out"
+            )
+
     @cached_property
     def tokenize(self) -> TokenWindows:
         return self.language_model.windows
@@ -166,8 +176,8 @@ class LanguageModelTeacher:
     def divergences(self, batch: Batch, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """How far a cache's values of a batch's targets are from the whole distribution: names to float64 [T].
 
-        stored: signal -> [T, ...], of all rows of the batch one after another. control_kl: of this model against
-        itself, its batch cut in two.
+        stored: signal -> [T, ...], of all rows of the batch one after another; where both codecs are stored what is
+        of the draws is named `sampled_`. control_kl: of this model against itself, its batch cut in two.
         """
         targets, rows = self.targets(batch), len(batch["row"])
         if not torch.equal(targets.nonzero()[:, 1], stored["target_positions"]):
@@ -187,7 +197,12 @@ class LanguageModelTeacher:
         one, other = ((x.double() / self.config.temperature).log_softmax(dim=1) for x in (logits, again))
         control = (one.exp() * (one - other)).sum(dim=1)
         on_device = {name: value.to(logits.device) for name, value in stored.items()}
-        return {**against_dense(logits, on_device, self.config.temperature), "control_kl": control}
+        found = against_dense(logits, on_device, self.config.temperature)
+        if {"topk_ids", "sampled_ids"} <= on_device.keys():
+            drawn = {name: on_device[name] for name in CODECS["sampled"]}
+            own = against_dense(logits, drawn, self.config.temperature)
+            found |= {f"sampled_{name}": value for name, value in own.items()}
+        return {**found, "control_kl": control}
 
     def targets(self, batch: Batch) -> Tensor:
         """Where a batch's targets are: bool [B, windows * W]."""

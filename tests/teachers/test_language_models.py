@@ -16,7 +16,7 @@ from mmkd_cli.cache.reader import open_cache
 from mmkd_cli.core.config import validate
 from mmkd_cli.core.errors import Refused, UserError
 from mmkd_cli.stages import cache_teacher, prepare_data
-from mmkd_cli.teachers.language_models import Bart, Bert, Gpt2, LanguageModelConfig, LanguageModelTeacher
+from mmkd_cli.teachers.language_models import CODECS, Bart, Bert, Gpt2, LanguageModelConfig, LanguageModelTeacher
 from mmkd_cli.teachers.token_codecs import against_dense, draw, top_k
 from tests.architectures.tiny_language_models import VOCABULARY, byte_tokenizer, tiny_language_model
 from tests.conftest import Run
@@ -254,6 +254,32 @@ def test_a_cache_is_verified_and_its_bytes_are_foretold(
     values = sum(rows.offsets.diff().tolist()) * dry["bytes_per_token"]
     assert values < document["bytes"] < values + 30 * 8 * len(cache.signals) + 20_000
     assert abs(dry["bytes"] - document["bytes"]) < 20_000
+
+
+@pytest.mark.parametrize(("signals", "missing"), [
+    (("topk_ids", "topk_logits", "log_z"), "target_positions"),
+    (("target_positions", "topk_ids", "topk_logits"), "log_z"),
+    (("target_positions", "topk_ids", "topk_logits", "log_z", "sampled_ids"), "sampled_weights"),
+    (("target_positions",), "topk_ids,topk_logits,log_z"),
+])  # fmt: skip
+def test_parts_of_a_codec_are_refused_before_the_plan(
+    captions: Path, folders: dict[str, Path], signals: tuple[str, ...], missing: str
+) -> None:
+    with pytest.raises(UserError, match=f"is part of a token distribution: add {missing}, or leave"):
+        cached(captions, folders["causal"], "cached", signals=signals, cache__verify=30)
+    assert not (captions / "caches").exists()
+
+
+def test_both_codecs_are_verified(captions: Path, folders: dict[str, Path]) -> None:
+    found = {}
+    for codecs in (["topk"], ["sampled"], ["topk", "sampled"]):
+        signals = ("target_positions", *(name for codec in codecs for name in CODECS[codec]))
+        document = cached(captions, folders["causal"], "-".join(codecs), signals=signals, cache__verify=30)
+        found["-".join(codecs)] = document["verify"]["token_distributions"]
+    both, drawn = found["topk-sampled"], found["sampled"]
+    assert both == {**found["topk"], **{f"sampled_{name}": drawn[name] for name in drawn
+                                        if name.startswith(("kl_", "mass_"))}}  # fmt: skip
+    assert len(both) == len(found["topk"]) + 4
 
 
 def test_cached_by_the_command_line(captions: Path, mmkd: Run, folders: dict[str, Path]) -> None:
