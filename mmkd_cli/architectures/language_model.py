@@ -42,20 +42,17 @@ SENTINEL = "<extra_id_0>"
 class TokenWindows:
     """A tokenizer whose texts become windows of at most `length` tokens, side by side (`core.contracts.Tokenize`).
 
-    long: `cut` keeps a text's first window; `window` reads all of it, windows sharing `shared` tokens.
+    long: `cut` keeps a text's first window; `window` reads all of it: whole, a text is tokenized once and its tokens
+    cut, each window beginning with the last token before it; else each window has special tokens of its own.
     """
 
-    def __init__(self, tokenizer: Any, length: int, long: LongTexts, shared: int) -> None:
-        self.tokenizer, self.length, self.long, self.shared = tokenizer, length, long, shared
+    def __init__(self, tokenizer: Any, length: int, long: LongTexts, whole: bool) -> None:
+        self.tokenizer, self.length, self.long, self.whole = tokenizer, length, long, whole
 
     def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """input_ids, attention_mask, special_tokens_mask int64 [B, windows * length], each window padded to `length`;
         windows: of the longest text of these."""
-        all_of_it = {"return_overflowing_tokens": True, "stride": self.shared} if self.long == "window" else {}
-        coded = self.tokenizer(
-            list(texts), truncation=True, max_length=self.length, return_special_tokens_mask=True, **all_of_it
-        )
-        rows = coded.get("overflow_to_sample_mapping", range(len(texts)))
+        rows, coded = self._sliced(texts) if self.long == "window" and self.whole else self._truncated(texts)
         places, counts = [], [0] * len(texts)
         for row in rows:
             places.append((row, counts[row]))
@@ -67,6 +64,23 @@ class TokenWindows:
             for place, window in zip(places, coded[name], strict=True):
                 values[place][: len(window)] = torch.tensor(window, dtype=torch.int64)
         return {name: values.flatten(1) for name, values in found.items()}
+
+    def _truncated(self, texts: Sequence[str]) -> tuple[Sequence[int], Any]:
+        """Windows by the tokenizer: text and content of each."""
+        all_of_it = {"return_overflowing_tokens": True} if self.long == "window" else {}
+        coded = self.tokenizer(
+            list(texts), truncation=True, max_length=self.length, return_special_tokens_mask=True, **all_of_it
+        )
+        return coded.get("overflow_to_sample_mapping", range(len(texts))), coded
+
+    def _sliced(self, texts: Sequence[str]) -> tuple[Sequence[int], dict[str, list[list[int]]]]:
+        """Windows of all tokens of a text: text and content of each."""
+        coded = self.tokenizer(list(texts), return_special_tokens_mask=True, verbose=False)
+        cuts = [(row, first) for row, ids in enumerate(coded["input_ids"])
+                for first in range(0, max(1, len(ids) - 1), self.length - 1)]  # fmt: skip
+        sliced = {name: [values[row][first : first + self.length] for row, first in cuts]
+                  for name, values in coded.items()}  # fmt: skip
+        return [row for row, _ in cuts], sliced
 
 
 class LanguageModel:
@@ -130,8 +144,8 @@ class LanguageModel:
 
     @cached_property
     def windows(self) -> TokenWindows:
-        """Causal windows share a token, so that every token but the first is a target once."""
-        return TokenWindows(self.tokenizer, self.length, self.long, 0 if self.kind == "masked" else 1)
+        """Windows of next tokens share one, so that every token of a text but the first is a target once."""
+        return TokenWindows(self.tokenizer, self.length, self.long, whole=self.kind != "masked")
 
     def tokenizer_identity(self, memory: Path | None = None) -> dict[str, Any]:
         """Kind, size, and one hash over its files."""

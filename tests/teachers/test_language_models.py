@@ -131,6 +131,18 @@ def test_windows_of_a_long_text_give_each_token_once(folders: dict[str, Path]) -
     assert len(positions) == len(text) and made.signals()["target_positions"].dtype == "uint32"
 
 
+@pytest.mark.parametrize("kind", ["bart", "t5"])
+def test_windows_add_no_special_tokens_inside_a_text(folders: dict[str, Path], kind: str) -> None:
+    made, text = teacher(folders[kind], max_tokens=12, long="window"), "a dog runs over the wet sand, twice."
+    ids = AutoTokenizer.from_pretrained(folders[kind])(text).input_ids
+    (positions,) = said(made, ["target_positions"], [text])["target_positions"]
+    assert len(ids) == 38 and len(positions) == 37
+    coded = {name: value[0] for name, value in made.tokenize([text, "ab"]).items()}
+    assert [*coded["input_ids"][:1].tolist(), *coded["input_ids"][positions + 1].tolist()] == ids
+    windows = coded["input_ids"].view(-1, made.language_model.length)
+    assert windows[1:, 0].tolist() == windows[:-1, -1].tolist() and int(coded["special_tokens_mask"].sum()) == 2
+
+
 def test_long_texts_are_cut_else(folders: dict[str, Path]) -> None:
     made = teacher(folders["causal"], max_tokens=12)
     assert [len(one) for one in said(made, ["log_z"], ["a" * 50, "abc"])["log_z"]] == [11, 2]
