@@ -147,6 +147,24 @@ class LanguageModel:
         """Windows of next tokens share one, so that every token of a text but the first is a target once."""
         return TokenWindows(self.tokenizer, self.length, self.long, whole=self.kind != "masked")
 
+    def require_usable(self) -> None:
+        """Refused before anything is computed: windows without room, and a tokenizer that can't make them."""
+        if self.kind == "masked":
+            _ = self.mask_id
+            if self.long == "window" and not self.tokenizer.is_fast:
+                raise UserError(
+                    f"the tokenizer of {self.folder} is not of the library tokenizers, which cuts a masked model's "
+                    "windows: set teacher.long=cut"
+                )
+        elif self.long == "window":
+            return  # cut from a text's tokens, special ones among them
+        special = self.tokenizer.num_special_tokens_to_add()
+        if self.length <= special:
+            raise UserError(
+                f"windows of {self.length} tokens have no room beside the {special} special ones: set "
+                f"teacher.max_tokens={special + 1} or more"
+            )
+
     def tokenizer_identity(self, memory: Path | None = None) -> dict[str, Any]:
         """Kind, size, and one hash over its files."""
         files = [self.folder / name for name in TOKENIZER_FILES if (self.folder / name).is_file()]

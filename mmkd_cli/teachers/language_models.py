@@ -84,7 +84,8 @@ class LanguageModelTeacher:
         self._device = "cpu"
 
     def identity(self, memory: Path | None = None) -> dict[str, Any]:
-        """SHA-256 of configuration, weights and tokenizer; what decides targets and codecs."""
+        """SHA-256 of configuration, weights and tokenizer; what decides targets and codecs. Refused if unusable."""
+        self.language_model.require_usable()
         return {
             "library": "transformers",
             "kind": self.language_model.kind,

@@ -294,6 +294,31 @@ def test_both_codecs_are_verified(captions: Path, folders: dict[str, Path]) -> N
     assert len(both) == len(found["topk"]) + 4
 
 
+@pytest.mark.parametrize("long", ["cut", "window"])
+@pytest.mark.parametrize(("change", "message"), [
+    ("short", "windows of 2 tokens have no room beside the 2 special ones: set teacher.max_tokens=3 or more"),
+    ("unmasked", "has no mask token, which a masked model needs"),
+    ("slow", "is not of the library tokenizers, which cuts a masked model's windows: set teacher.long=cut"),
+])  # fmt: skip
+def test_what_a_masked_model_cannot_read_is_refused_before_the_plan(
+    captions: Path, tmp_path: Path, long: str, change: str, message: str
+) -> None:
+    folder = tiny_language_model(tmp_path / "masked", "masked")
+    if change == "unmasked":
+        byte_tokenizer(folder, ends=True)
+    if change == "slow":
+        (folder / "tokenizer.json").unlink()
+        (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PerceiverTokenizer"}')
+        assert not AutoTokenizer.from_pretrained(folder).is_fast
+    keys = {"teacher__max_tokens": 2 if change == "short" else 36, "teacher__long": long}
+    if change == "slow" and long == "cut":
+        assert cached(captions, folder, "cached", dry_run=True, **keys)["rows"] == 30
+        return
+    with pytest.raises(UserError, match=message):
+        cached(captions, folder, "cached", **keys)
+    assert not (captions / "caches").exists()
+
+
 def test_cached_by_the_command_line(captions: Path, mmkd: Run, folders: dict[str, Path]) -> None:
     words = ("cache-teacher", "--teacher", "lm", "--weights", folders["causal"], "--data", "captions", "--topk", 32,
              "--verify", 200)  # fmt: skip
