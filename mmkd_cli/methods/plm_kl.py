@@ -23,9 +23,8 @@ from mmkd_cli.losses.token_distributions import KdForm, sampled_cross_entropy_pe
 from mmkd_cli.methods.captioned_pictures import CaptionedPictures, captioned_pictures
 from mmkd_cli.methods.token_texts import POSITIONS, TokenTexts, token_texts_feed
 from mmkd_cli.students.tuning import Tune
+from mmkd_cli.teachers.language_models import CODECS
 from mmkd_cli.training.randomness import seed_all
-
-SIGNALS = {"topk": ("topk_ids", "topk_logits", "log_z"), "sampled": ("sampled_ids", "sampled_weights")}
 
 
 class PlmKlConfig(Config):
@@ -83,7 +82,7 @@ class PlmKl:
     @classmethod
     def if_cached(cls, config: Any, tables: Collection[str]) -> tuple[str, ...]:
         """What is read of captions, where a cache of them is named: they are texts, too."""
-        return (POSITIONS, *SIGNALS[config.method.codec]) if "texts" in tables else ()
+        return (POSITIONS, *CODECS[config.method.codec]) if "texts" in tables else ()
 
     @classmethod
     def build(cls, config: Any, data: Sequence[TrainingData], device: str) -> PlmKl:
@@ -102,7 +101,7 @@ class PlmKl:
         mask_id = said.mask_id if said.kind == "masked" else None
 
         def texts(one: TrainingData, split: str) -> TokenTexts:
-            return token_texts_feed(one, split, said.windows, SIGNALS[method.codec], mask_id, seed)
+            return token_texts_feed(one, split, said.windows, CODECS[method.codec], mask_id, seed)
 
         def pairs(number: int, one: TrainingData, split: str) -> CaptionedPictures:
             made = captioned_pictures(
@@ -174,7 +173,7 @@ class PlmKl:
     def _kl(self, logits: Tensor, batch: Batch) -> Tensor:
         """[T] of logits [T, V] at the batch's targets."""
         config, places = self.config, batch["target_places"]
-        stored = [batch[name][places] for name in SIGNALS[config.codec]]
+        stored = [batch[name][places] for name in CODECS[config.codec]]
         if config.codec == "sampled":
             return sampled_cross_entropy_per_token(
                 logits, *stored, temperature=config.temperature, square=config.square
