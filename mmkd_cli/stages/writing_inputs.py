@@ -78,14 +78,12 @@ def _library(config: Any, root: Path, task: Task, place: str, device: str, needs
 
 
 def _data(config: Any, root: Path) -> tuple[PreparedData, str]:
+    from mmkd_cli.benches.runner import default_split
     from mmkd_cli.data.prepared import open_data
 
-    named = config.data or artifacts.only(root, "data", "--data").name
-    data = open_data(root, named)
-    for place in ("test", "val"):
-        if config.split is None and place in data.splits:
-            return data, place
-    return data, config.split or data.splits[-1]
+    data = open_data(root, config.data or artifacts.only(root, "data", "--data").name)
+    asks: Any = SimpleNamespace(default_split=DEFAULT_SPLIT)
+    return data, config.split or default_split(asks, data.splits)
 
 
 def _run(config: Any, root: Path, task: Task, device: str, workers: int, needs_data: bool) -> Writing:
