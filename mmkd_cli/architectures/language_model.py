@@ -166,10 +166,10 @@ class LanguageModel:
             )
 
     def tokenizer_identity(self, memory: Path | None = None) -> dict[str, Any]:
-        """Kind, size, and one hash over its files."""
+        """Size, and one hash over its files."""
         files = [self.folder / name for name in TOKENIZER_FILES if (self.folder / name).is_file()]
         hashes = {file.name: sha256_file(file, memory) for file in files}
-        return {"kind": type(self.tokenizer).__name__, "size": len(self.tokenizer), "sha256": sha256_json(hashes)}
+        return {"size": len(self.tokenizer), "sha256": sha256_json(hashes)}
 
     @cached_property
     def mask_id(self) -> int:

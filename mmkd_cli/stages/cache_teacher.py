@@ -82,8 +82,9 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
     if keys.views and teacher.picture_transform is None:
         raise UserError(f"--views {keys.views}: teacher {teacher_name(config)!r} sees no pictures: leave it out")
     signals = choose_signals(teacher, data, config.signals)
-    if hasattr(teacher, "require_whole_codecs"):
-        teacher.require_whole_codecs(signals)
+    if hasattr(teacher, "storing"):
+        teacher = teacher.storing(signals)
+        config = config.model_copy(update={"teacher": teacher.config})
     index = build_index(
         signals, data, dtype=keys.dtype, rows_per_shard=keys.rows_per_shard,
         batch_size=keys.batch_size, n_views=keys.views, seed=keys.seed, view_spec=keys.view.model_dump(mode="json"),

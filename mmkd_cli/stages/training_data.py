@@ -252,7 +252,7 @@ def _require_same_tokenizer(known: Mapping[str, Any], now: Mapping[str, Any]) ->
     made, found = known.get("tokenizer"), now.get("tokenizer")
     if made != found and all(isinstance(one, dict) and "size" in one for one in (made, found)):
         raise Refused(
-            f"the tokenizer is not the cache's: {found['kind']} of {found['size']:,} tokens ({found['sha256'][:12]}), "
-            f"the cache was made with {made['kind']} of {made['size']:,} ({made['sha256'][:12]}): name the teacher's "
+            f"the tokenizer is not the cache's: one of {found['size']:,} tokens ({found['sha256'][:12]}), "
+            f"the cache was made with one of {made['size']:,} ({made['sha256'][:12]}): name the teacher's "
             "own folder by --teacher, or make the cache again"
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -32,8 +32,9 @@ class LanguageModelConfig(Config):
 
     name: str = key("lm", "the teacher")
     weights: str = key(description="folder or hub id of a causal, masked or encoder-decoder model", identity=False)
-    codec: Literal["topk", "sampled"] = key(
-        "topk", "stored when no signals are named: topk, largest logits and log Z; sampled, importance-weighted draws",
+    codec: Literal["topk", "sampled", "both"] = key(
+        "topk", "stored when no signals are named: topk, largest logits and log Z; sampled, importance-weighted draws; "
+        "both",
         source="[U] the smaller error a byte at k = 64",
     )  # fmt: skip
     topk: int = key(64, "logits that topk keeps of each distribution", source="[U] 262 bytes a token of GPT-2", ge=1)
@@ -84,14 +85,20 @@ class LanguageModelTeacher:
         self._device = "cpu"
 
     def identity(self, memory: Path | None = None) -> dict[str, Any]:
-        """SHA-256 of configuration, weights and tokenizer; what decides targets and codecs. Refused if unusable."""
+        """SHA-256 of configuration, weights and tokenizer; of the keys those that decide targets and the codec stored.
+        Refused if unusable."""
         self.language_model.require_usable()
+        masked = self.language_model.kind == "masked"
+        kept = {"temperature", "long"} | ({"mask_ratio", "seed"} if masked else set())
+        kept |= {"topk"} if self.config.codec != "sampled" else set()
+        kept |= {"draws", "proposal", "seed"} if self.config.codec != "topk" else set()
         return {
             "library": "transformers",
             "kind": self.language_model.kind,
             "files": folder_identity(self.language_model.folder, memory, tokenizer=True),
             "tokenizer": self.language_model.tokenizer_identity(memory),
-            **self.config.model_dump(mode="json", exclude={"name", "weights", "codec"}),
+            "window": self.language_model.length,
+            **self.config.model_dump(mode="json", include=kept),
         }
 
     def signals(self) -> dict[str, SignalSpec]:
@@ -106,7 +113,7 @@ class LanguageModelTeacher:
         def spec(name: str, shape: tuple[int, ...], dtype: str, default: bool = True) -> SignalSpec:
             return SignalSpec(name, "texts", (targets, *shape), ragged=True, dtype=dtype, default=default)
 
-        top, sampled = config.codec == "topk", config.codec == "sampled"
+        top, sampled = config.codec != "sampled", config.codec != "topk"
         specs = [
             spec("target_positions", (), places), spec("topk_ids", (config.topk,), ids, top),
             spec("topk_logits", (config.topk,), "float16", top), spec("log_z", (), "float32", top),
@@ -115,15 +122,18 @@ class LanguageModelTeacher:
         ]  # fmt: skip
         return {one.name: one for one in specs}
 
-    def require_whole_codecs(self, signals: Collection[str]) -> None:
-        """Refused unless these are target_positions and all signals of one codec or of both: parts say nothing."""
-        begun = [names for names in CODECS.values() if {*names} & {*signals}] or [CODECS[self.config.codec]]
-        wanted = ("target_positions", *(name for names in begun for name in names))
+    def storing(self, signals: Collection[str]) -> Self:
+        """This teacher with the codec of these signals. Refused unless they are target_positions and all of one codec
+        or of both: parts say nothing."""
+        begun = [codec for codec, names in CODECS.items() if {*names} & {*signals}] or ["topk"]
+        wanted = ("target_positions", *(name for codec in begun for name in CODECS[codec]))
         if missing := [name for name in wanted if name not in signals]:
             raise UserError(
                 f"--signals {','.join(signals)} is part of a token distribution: add {','.join(missing)}, or leave "
                 "--signals out"
             )
+        codec = "both" if len(begun) > 1 else begun[0]
+        return type(self)(self.config.model_copy(update={"codec": codec}))
 
     @cached_property
     def tokenize(self) -> TokenWindows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -292,6 +293,34 @@ def test_both_codecs_are_verified(captions: Path, folders: dict[str, Path]) -> N
     assert both == {**found["topk"], **{f"sampled_{name}": drawn[name] for name in drawn
                                         if name.startswith(("kl_", "mass_"))}}  # fmt: skip
     assert len(both) == len(found["topk"]) + 4
+
+
+OTHERS = {"topk": 9, "draws": 7, "proposal": 0.5, "seed": 3, "mask_ratio": 0.5, "max_tokens": 50, "temperature": 2.0}
+
+
+@pytest.mark.parametrize(("kind", "codec", "deciding"), [
+    ("causal", "topk", {"temperature", "topk"}),
+    ("causal", "sampled", {"temperature", "draws", "proposal", "seed"}),
+    ("masked", "topk", {"temperature", "topk", "seed", "mask_ratio"}),
+    ("masked", "both", {"temperature", "topk", "draws", "proposal", "seed", "mask_ratio"}),
+])  # fmt: skip
+def test_keys_that_change_no_byte_are_not_in_the_request(
+    captions: Path, folders: dict[str, Path], kind: str, codec: str, deciding: set[str]
+) -> None:
+    """Windows of 50 tokens are those of 60: the models have 40 positions. The codec named by --signals alone, too."""
+    codecs = list(CODECS) if codec == "both" else [codec]
+    signals = ("target_positions", *(name for one in codecs for name in CODECS[one]))
+
+    def request(**keys: Any) -> str:
+        given = {f"teacher__{name}": value for name, value in {"topk": 8, "max_tokens": 60, **keys}.items()}
+        with patch.object(cache_teacher.Job, "dry_run", lambda job: {"request": job.plan().request}):
+            return str(
+                cached(captions, folders[kind], "cached", dry_run=True, **{"signals": signals, **given})["request"]
+            )
+
+    first = request()
+    assert first == request(codec=codec)
+    assert {name for name, value in OTHERS.items() if request(**{name: value}) != first} == deciding
 
 
 @pytest.mark.parametrize("long", ["cut", "window"])
