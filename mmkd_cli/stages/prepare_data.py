@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -164,6 +165,7 @@ def _finish(artifact: Artifact, jobs: Sequence[Job], started: float) -> Artifact
             files[part.record] = FileRecord.of(artifact.path / part.record)
         rejected = [row for record in records.values() for row in record["rejected"]]
         rows = _rows(artifact.plan["work"]["tables"])
+        _refuse_empty(rows, rejected)
         main = "images" if any("images" in found for found in rows.values()) else "texts"
         return artifacts.finish(
             artifact,
@@ -180,6 +182,19 @@ def _finish(artifact: Artifact, jobs: Sequence[Job], started: float) -> Artifact
         )
     finally:
         lock.release()
+
+
+def _refuse_empty(rows: Mapping[str, Mapping[str, int]], rejected: Sequence[Mapping[str, Any]]) -> None:
+    """A table of which nothing is left is a mistake about all of it: a folder, a column, a format."""
+    left = Counter({(split, table): count for split, tables in rows.items() for table, count in tables.items()})
+    left.subtract((row["split"], row["table"]) for row in rejected)
+    for row in rejected:
+        place = (row["split"], row["table"])
+        if not left[place]:
+            total = rows[place[0]][place[1]]
+            raise UserError(
+                f"all {total:,} rows of {'/'.join(place)} are rejected, the first ('{row['id']}') for: {row['reason']}"
+            )
 
 
 def _sweep(artifact: Artifact, jobs: Sequence[Job]) -> None:

@@ -221,6 +221,16 @@ def test_missing_files_are_counted_and_named_before_any_work(tmp_path: Path, pai
     assert done["rejected"] == 12
 
 
+def test_a_table_of_which_all_rows_are_rejected_is_a_mistake(tmp_path: Path, pairs: Path) -> None:
+    for n in range(PAIRS):
+        (tmp_path / f"{n:02d}.jpg").write_bytes(b"<html>")
+    with pytest.raises(
+        UserError, match=r"^all 18 rows of train/images are rejected, the first \('00'\) for: it is no picture"
+    ):
+        prepare(tmp_path / "w", pairs, skip_bad=True)
+    assert not list((tmp_path / "w" / "data").glob("*/manifest.json"))
+
+
 def test_rejected_files_are_named_with_their_reason(mmkd: Run, tmp_path: Path, pairs: Path) -> None:
     for n in (4, *range(8, 20)):
         (tmp_path / f"{n:02d}.jpg").write_bytes(b"<html>" if n == 4 else b"")
