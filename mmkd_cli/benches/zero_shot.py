@@ -21,15 +21,16 @@ RELATED = frozenset({"flickr8k", "flickr30k"})
 
 
 def zero_shot(
-    run: Artifact | None, trained_on: Sequence[Artifact | None], data: Artifact | None,
+    runs: Sequence[Artifact], trained_on: Sequence[Artifact | None], data: Artifact | None,
     shows: Collection[str] | None = None, *, matching: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
-    """{"value": bool or None, "reason"}. trained_on: the run's data, None for what is no longer there.
+    """{"value": bool or None, "reason"}. runs: the model's and those that it began from; trained_on: their data, None
+    for what is no longer there (`lineage.trained_on`).
 
     shows: of a bench's own, published files the sources of prepared data whose pictures they show. matching: whether
     the bench asks for what a contrastive loss trains, the matching of pictures and texts (classification does not).
     """
-    if run is None:
+    if not runs:
         return {"value": None, "reason": "no manifest says what the model was trained on"}
     if data is None and shows is None:
         return {"value": None, "reason": "no manifest says what the scored items are"}
@@ -37,7 +38,7 @@ def zero_shot(
         why = "" if seen is None else _same_set(seen, data) if data else _shown_by(seen, shows or ())
         if seen is not None and why:
             return {"value": False, "reason": f"trained on {seen.label} (its training split), {why}"}
-    terms = contrastive_terms(run.plan["config"]) if matching else []
+    terms = [term for run in runs for term in contrastive_terms(run.plan["config"])] if matching else []
     if terms:
         return {"value": False, "reason": f"not trained on this set, but with a contrastive loss ({', '.join(terms)})"}
     if None in trained_on or not trained_on:

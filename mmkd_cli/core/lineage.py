@@ -69,6 +69,23 @@ def ancestors(root: Path, artifact: Artifact) -> list[tuple[artifacts.Input, Art
     return list(found.values())
 
 
+def trained_on(root: Path, run: Artifact) -> tuple[list[Artifact], list[Artifact | None]]:
+    """A run with the runs that it began from, and the data of all of them; None for what the root no longer has.
+
+    A cache shows its teacher's knowledge, not its data, and the data of a run's cache is the run's own.
+    """
+    runs: list[Artifact] = [run]
+    data: list[Artifact | None] = []
+    for current in runs:  # grows
+        for needed in current.inputs:
+            there = find(root, needed)
+            if needed.kind == "run" and there is not None:
+                runs.append(there)
+            elif needed.kind in ("data", "run"):
+                data.append(there)
+    return runs, data
+
+
 def chain(root: Path, artifact: Artifact) -> list[str]:
     """The commands that make an artifact again, first to last; a comment where an input is gone."""
     commands = []

@@ -244,14 +244,13 @@ class Job:
 
     def _zero_shot(self, official: bool | None) -> dict[str, Any]:
         from mmkd_cli.benches.zero_shot import zero_shot
-        from mmkd_cli.stages.evaluation_inputs import trained_on
 
         opened = self.opened
         run = opened.runs[0] if opened and opened.kind == "run" else self._behind("model")
-        seen = trained_on(self.context.root, run) if run else []
+        runs, seen = lineage.trained_on(self.context.root, run) if run else ([], [])
         data = opened.data.artifact if opened and opened.data else self._behind("data")
         shows = getattr(self.bench, "sources", frozenset()) if official else None
-        return zero_shot(run, seen, data, shows, matching=getattr(self.bench, "matching", True))
+        return zero_shot(runs, seen, data, shows, matching=getattr(self.bench, "matching", True))
 
     def _behind(self, role: str) -> Artifact | None:
         """The run, or the data, that texts of `mmkd generate` were written from."""

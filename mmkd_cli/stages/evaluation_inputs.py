@@ -130,11 +130,6 @@ def open_inputs(config: Any, root: Path, bench: Bench, device: str) -> Opened:
     return Opened(model, " + ".join(names), kind, runs, data, split, cache, root, config.teacher_weights)
 
 
-def trained_on(root: Path, run: Artifact) -> list[Artifact | None]:
-    """The data that a run was trained on; None for what the root no longer has."""
-    return [lineage.find(root, i) for i in run.inputs if i.kind == "data"]
-
-
 def _run(root: Path, name: str) -> Artifact | None:
     """The run of a model's name; None of a library's model."""
     return None if parse_model(name).library else artifacts.open_artifact(root, name, "run")

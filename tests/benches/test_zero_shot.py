@@ -45,6 +45,11 @@ COCO, OTHER_COCO, MINE = data("coco", "a", "1"), data("coco", "b", "2"), data("i
 def test_judgement(
     trained: Artifact | None, on: list[Artifact | None], scored: Artifact, value: bool | None, why: str
 ) -> None:
-    said = zero_shot(trained, on, scored)
+    said = zero_shot([trained] if trained else [], on, scored)
     assert said["value"] is value
     assert re.search(why, said["reason"]), said
+
+
+def test_a_contrastive_loss_of_the_run_that_one_began_from_counts() -> None:
+    said = zero_shot([REGRESSION, CONTRASTIVE], [COCO, COCO], MINE)
+    assert said["value"] is False and "method.contrastive_weight=0.5" in said["reason"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,6 +114,20 @@ def test_lineage_chain_and_removal(tmp_path: Path) -> None:
     for artifact in (run, cache, data):
         lineage.remove(tmp_path, artifact, force=False)
     assert list(artifacts.every(tmp_path)) == []
+
+
+def test_a_run_was_trained_on_its_own_data_and_on_that_of_the_runs_it_began_from(tmp_path: Path) -> None:
+    first, second, third = (make(tmp_path, "data", f"d{n}", n) for n in (1, 2, 3))
+    cache = make(tmp_path, "cache", "c", 4, (third.as_input("data"),))
+    base = make(tmp_path, "run", "base", 5, (first.as_input("data"), cache.as_input("cache")))
+    tuned = make(tmp_path, "run", "tuned", 6, (second.as_input("data"), base.as_input("model")))
+    runs, data = lineage.trained_on(tmp_path, tuned)
+    assert [run.name for run in runs] == ["tuned", "base"]
+    assert [seen and seen.name for seen in data] == ["d2", "d1"]
+    shutil.rmtree(base.path)
+    runs, data = lineage.trained_on(tmp_path, tuned)
+    assert [run.name for run in runs] == ["tuned"]
+    assert [seen and seen.name for seen in data] == ["d2", None]
 
 
 SQUARES, OTHERS, VIT, VIT2, TOY = (
