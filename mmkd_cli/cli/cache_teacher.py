@@ -15,7 +15,7 @@ def cache_teacher(
     teacher: Annotated[
         str | None,
         typer.Option(
-            help="beit2, clip, lm, ... or open_clip:ARCH:FILE, timm:ARCH:FILE, hf:FOLDER, diffusers:FOLDER.",
+            help="beit2, clip, lm, ... or open_clip:ARCH:FILE, timm:ARCH:FILE, hf:FOLDER, diffusers:FOLDER, run:NAME.",
             autocompletion=names_of("teachers"),
         ),
     ] = None,

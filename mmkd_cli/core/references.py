@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from mmkd_cli.core import registry
+from mmkd_cli.core import artifacts, registry
 from mmkd_cli.core.config import Config
 from mmkd_cli.core.errors import UserError
 
@@ -106,13 +106,17 @@ def student_table(text: str) -> dict[str, str]:
     return {**named, "weights": weights} if weights else named
 
 
-def absolute_places(teacher: Table) -> Table:
+def absolute_places(teacher: Table, root: Path) -> Table:
     """A teacher's table with absolute paths to its files and folders, so that it opens from any working directory.
+
+    Of the teacher `run` the weights are a run of the root, by name, path or URL.
 
     What is no file here (a tag, a hub's id) stays; beside an architecture a folder's name may be a tag and stays, too.
     """
     places: dict[str, str] = {}
     arch = str(getattr(teacher, "arch", None) or "")
+    if getattr(teacher, "name", None) == "run" and (run := getattr(teacher, "weights", None)):
+        return teacher.model_copy(update={"weights": str(artifacts.locate(root, run, "run").absolute())})
     for name in ("weights", "features", "ids", "tokenizer"):
         value = getattr(teacher, name, None)
         if value and (Path(value).is_file() or (Path(value).is_dir() and not arch)):

@@ -52,6 +52,7 @@ TABLES: dict[str, dict[str, Entry]] = {
         "gpt2": Entry("mmkd_cli.teachers.language_models:Gpt2", "GPT-2 (transformers): token distributions"),
         "bert": Entry("mmkd_cli.teachers.language_models:Bert", "BERT (transformers): token distributions"),
         "bart": Entry("mmkd_cli.teachers.language_models:Bart", "BART (transformers): token distributions"),
+        "run": Entry("mmkd_cli.teachers.run:Run", "a trained run: its student's vectors of pictures and texts"),
         "precomputed": Entry("mmkd_cli.teachers.precomputed:Precomputed", "somebody else's embeddings, from a file"),
     },
     "students": {

@@ -76,7 +76,7 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
     if config.data is None:
         console.say(f"data: {artifacts.only(context.root, 'data', '--data').name}, the only one in {context.root}")
     data = open_data(context.root, config.data or artifacts.only(context.root, "data", "--data").name)
-    config = config.model_copy(update={"teacher": absolute_places(config.teacher)})
+    config = config.model_copy(update={"teacher": absolute_places(config.teacher, context.root)})
     teacher: Teacher = registry.load("teachers", teacher_name(config))(config.teacher)
     keys = config.cache
     if keys.views and teacher.picture_transform is None:
@@ -188,8 +188,10 @@ class Job:
             "device": self.device.partition(":")[0],
             "threads": keys.threads or self._threads_begun_with() or cores(),
         }
+        run: Artifact | None = getattr(self.teacher, "artifact", None)
+        inputs = (self.data.artifact.as_input("data"), *([run.as_input("teacher")] if run else []))
         plan = Plan("cache", "cache-teacher", self.context.name or "", identity, self.config.model_dump(mode="json"),
-                    (self.data.artifact.as_input("data"),), {"index": index})  # fmt: skip
+                    inputs, {"index": index})  # fmt: skip
         if self.context.name:
             return plan
         name = artifacts.default_name([teacher_name(self.config), self.data.artifact.name], plan)

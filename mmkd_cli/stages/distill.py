@@ -64,7 +64,7 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
     if distribution.rank() > 0:
         console.LEVEL.quiet = True
     method = registry.load("methods", _name(config.method))
-    teacher = absolute_places(config.teacher) if config.teacher else None
+    teacher = absolute_places(config.teacher, context.root) if config.teacher else None
     opened = open_inputs(
         context.root, config.data, config.cache, teacher, lambda tables: method.signals(config, tables),
         live=config.live, workers=context.workers,

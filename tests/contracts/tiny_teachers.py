@@ -22,6 +22,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from mmkd_cli.core import artifacts, registry
+from mmkd_cli.core.artifacts import Plan
+from mmkd_cli.students.projections import Heads
+from mmkd_cli.students.unimodal import Unimodal, UnimodalConfig
 from tests.architectures.official_beit2 import beit2_state
 from tests.architectures.official_d2v2 import image_state, text_state
 from tests.architectures.tiny_language_models import tiny_language_model
@@ -186,6 +190,26 @@ def language_model(name: str, kind: str, **keys: Any) -> Callable[[Path, int], K
     return make
 
 
+def trained_run(folder: Path, seed: int) -> Keys:
+    """A run whose pictures start from the signal of a teacher of its own."""
+    teacher = convnet(folder, seed)
+    chosen = registry.load("teachers", teacher["name"])
+    width = chosen(chosen.Config(**teacher)).signals()["image_cls"].shape[0]
+    config = UnimodalConfig(text="scratch", depth=1, width=32, heads=2, vocabulary=64, max_tokens=12)
+    torch.manual_seed(seed)
+    student = Unimodal.build(config, Heads(True, "clip", 16), "image_cls", width, lambda: ["a dog runs"])
+    table = {"student": config.model_dump(mode="json"), "teacher": teacher}
+    _, artifact = artifacts.begin(folder / "run", Plan("run", "distill", "run", {"stage": "distill"}, table))
+    student.save(artifact.path)
+    files = {
+        path.relative_to(artifact.path).as_posix(): artifacts.FileRecord.of(path)
+        for path in artifact.path.rglob("*.safetensors")
+    }
+    hashed = {name: record.xxh3_128 for name, record in files.items()}
+    artifacts.finish(artifact, content={}, files=files, hashed=hashed, started=0.0)
+    return {"name": "run", "weights": str(artifact.path)}
+
+
 TINY: dict[str, Callable[[Path, int], Keys]] = {
     "timm convnet": convnet,
     "timm vit": vit,
@@ -205,6 +229,7 @@ TINY: dict[str, Callable[[Path, int], Keys]] = {
     "bert": language_model("bert", "masked"),
     "bart": language_model("bart", "bart"),
     "t5": language_model("lm", "t5", codec="sampled", temperature=2.0),
+    "run": trained_run,
     "precomputed": precomputed,
 }
 """Case -> what makes it: keys of the teacher's table, whose `name` is the registered one."""

@@ -78,7 +78,7 @@ def test_what_is_recorded_opens_from_any_folder(tmp_path: Path, monkeypatch: pyt
         (ClipConfig(weights="openai/clip"), {"weights": "openai/clip"}),
         (PrecomputedConfig(features="w.pt", ids="names"), {"features": f"{here}/w.pt", "ids": "names"}),
     ):  # fmt: skip
-        assert absolute_places(teacher).model_dump(include=set(recorded)) == recorded
+        assert absolute_places(teacher, tmp_path).model_dump(include=set(recorded)) == recorded
 
 
 def test_the_weights_of_a_recorded_teacher_may_be_elsewhere(tmp_path: Path) -> None:
