@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from mmkd_cli.benches import text_page
 from mmkd_cli.benches.caption_files import LAYOUTS, CaptionItems, read_captions
-from mmkd_cli.benches.result_files import in_order, read_results, split_named
+from mmkd_cli.benches.result_files import in_order, read_results
 from mmkd_cli.benches.text_page import Folder, Said
 from mmkd_cli.core import console
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import BenchInput, Scores
 from mmkd_cli.core.errors import UserError
+from mmkd_cli.data.sources import fields
 from mmkd_cli.metrics.captions import CaptionScores, Tokenizer, caption_scores, missing_metrics, tokenizer_name
 from mmkd_cli.reports.blocks import Block, Paragraph
 
@@ -63,7 +64,7 @@ class Captions:
 
     def __init__(self, config: CaptionConfig) -> None:
         self.config = config
-        self.default_split = split_named(config.annotations, self.default_split)
+        self.default_split = fields.split_named(config.annotations, self.default_split)
 
     def files(self) -> dict[str, str]:
         return {} if self.config.annotations is None else {"annotations": self.config.annotations}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mmkd_cli.benches.json_rows import json_rows
 from mmkd_cli.core.errors import UserError
@@ -21,15 +19,10 @@ Results = list[tuple[str, str]]
 
 def read_results(path: Path, id_field: str, text_field: str) -> Results:
     """A JSON list (or JSON lines) of objects, as official scorers take it."""
-    return [(id_of(row, id_field, where), fields.field(row, text_field, str, where)) for where, row in json_rows(path)]
-
-
-def id_of(row: dict[str, Any], name: str, where: str) -> str:
-    """An id that is a number or a text: 42 and "42" are the same."""
-    value = row.get(name)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return fields.field(row, name, str, where)
+    return [
+        (fields.id_of(row, id_field, where), fields.field(row, text_field, str, where))
+        for where, row in json_rows(path)
+    ]
 
 
 def in_order(results: Results, ids: Sequence[str], path: Path, what: str) -> list[str]:
@@ -49,12 +42,6 @@ def in_order(results: Results, ids: Sequence[str], path: Path, what: str) -> lis
         raise UserError(f"predictions {path}, {what}: {said}: give one line for each item of the annotations")
     texts = dict(results)
     return [texts[one] for one in ids]
-
-
-def split_named(path: str | None, default: str) -> str:
-    """The split that an official file's name has, as captions_val2017.json."""
-    named = re.search(r"(?:^|_)(train|val|test)(?:\d{4}|[._]|$)", Path(path).name) if path else None
-    return named[1] if named else default
 
 
 def _complaint(ids: Sequence[str], problem: str) -> str:

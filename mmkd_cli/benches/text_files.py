@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmkd_cli.benches.json_rows import json_rows
-from mmkd_cli.benches.result_files import Results, id_of, in_order
+from mmkd_cli.benches.result_files import Results, in_order
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.sources import fields
 
@@ -68,7 +68,7 @@ def _references(path: Path, names: Sequence[str]) -> list[tuple[str | None, list
 
 
 def _id(row: dict[str, Any], where: str) -> str | None:
-    return id_of(row, "id", where) if "id" in row else None
+    return fields.id_of(row, "id", where) if "id" in row else None
 
 
 def _one_of(row: dict[str, Any], names: Sequence[str], where: str) -> str:

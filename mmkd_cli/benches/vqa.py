@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from mmkd_cli.benches import text_page
 from mmkd_cli.benches.aro_orders import SPACY_MODEL
 from mmkd_cli.benches.outcomes import clusters
-from mmkd_cli.benches.result_files import in_order, read_results, split_named
+from mmkd_cli.benches.result_files import in_order, read_results
 from mmkd_cli.benches.text_page import Folder, Said
 from mmkd_cli.benches.vqa_files import VqaItems, read_vqa
 from mmkd_cli.core import console
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import BenchInput, Scores
 from mmkd_cli.core.errors import UserError
+from mmkd_cli.data.sources import fields
 from mmkd_cli.metrics.bootstrap import bootstrap_means, percentile_interval
 from mmkd_cli.metrics.vqa import exact_match, official_percent, vqa_accuracy
 from mmkd_cli.reports.quoted import quoted_rows
@@ -61,7 +62,7 @@ class Vqa:
 
     def __init__(self, config: VqaConfig) -> None:
         self.config = config
-        self.default_split = split_named(config.annotations, self.default_split)
+        self.default_split = fields.split_named(config.annotations, self.default_split)
 
     def files(self) -> dict[str, str]:
         named = {"annotations": self.config.annotations, "questions": self.config.questions}

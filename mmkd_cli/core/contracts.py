@@ -532,7 +532,8 @@ class SourceTable:
     """One table of a split, before it is written: `rows` of them, read by range so that work can be cut.
 
     features: datasets.Features. read(first, last) yields the rows [first, last) as dictionaries; a picture is its
-    bytes or path under "image" and is decoded, checked and resized by the stage.
+    bytes or path under "image" and is decoded, checked and resized by the stage. A row that can't be used also has
+    `problem`, a few words saying why.
     """
 
     name: str

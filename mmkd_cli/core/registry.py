@@ -31,6 +31,8 @@ TABLES: dict[str, dict[str, Entry]] = {
         ),
         "image-folder": Entry("mmkd_cli.data.sources.image_folder:ImageFolder", "class folders of pictures"),
         "text": Entry("mmkd_cli.data.sources.text:Text", "text files, JSONL, or a datasets folder"),
+        "vqav2": Entry("mmkd_cli.data.sources.vqa:Vqa", "VQA v2: official questions and answers, COCO's pictures"),
+        "okvqa": Entry("mmkd_cli.data.sources.vqa:OkVqa", "OK-VQA: the same layout"),
         "scenes": Entry("mmkd_cli.data.sources.scenes:Scenes", "the built-in generated world"),
     },
     "teachers": {

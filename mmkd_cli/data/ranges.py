@@ -29,6 +29,9 @@ ROWS_PER_RECORD_BATCH = 100
 
 MOST_PICTURE_BYTES = 1 << 30
 
+_WHAT = {"texts": "text", "questions": "question"}
+"""What a row of a table is called in a message."""
+
 
 @dataclass(frozen=True)
 class Range:
@@ -83,8 +86,8 @@ def committed(artifact: Path, part: Range) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class RangeWriter:
-    """Writes ranges of tables. skip_bad: reject pictures that can't be used and empty captions; otherwise the first
-    one is refused.
+    """Writes ranges of tables. skip_bad: reject pictures and rows that can't be used, and empty captions; otherwise the
+    first one is refused.
 
     expected: file -> XXH3-128 that a file made again must have. watch: called for each row; may end the process.
     """
@@ -126,9 +129,14 @@ class RangeWriter:
         })  # fmt: skip
 
     def _stored(self, row: dict[str, Any], number: int, part: Range, rejected: list[dict[str, Any]]) -> dict[str, Any]:
-        """The row as it is written. A picture that can't be used is null; an empty caption stays, rejected like it."""
+        """The row as it is written. A picture that can't be used is null; an empty caption and a row with a `problem`
+        stay, rejected like it."""
+        problem = row.pop("problem", "")
         if part.table == "texts" and row["image_row"] >= 0 and not row["text"].strip():
-            self._reject(f"caption {row['text_id']!r}", row["text_id"], "the caption is empty", number, part, rejected)
+            problem = "the caption is empty"
+        if problem:
+            name = f"{part.table.removesuffix('s')}_id"
+            self._reject(f"{_WHAT.get(part.table, 'row')} {row[name]!r}", row[name], problem, number, part, rejected)
         if "image" not in row:
             return row
         try:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 1000
 
 
-def image_features(label_names: Sequence[str] = ()) -> datasets.Features:
-    """Columns of `images`; `label` where classes have names."""
+def image_features(label_names: Sequence[str] = (), domains: bool = False) -> datasets.Features:
+    """Columns of `images`; `label` where classes have names, `domain` where pictures are of several."""
     import datasets
 
     columns: dict[str, Any] = {
@@ -30,16 +30,28 @@ def image_features(label_names: Sequence[str] = ()) -> datasets.Features:
     }
     if label_names:
         columns["label"] = datasets.ClassLabel(names=list(label_names))
+    if domains:
+        columns["domain"] = datasets.Value("string")
     return datasets.Features(columns)
 
 
-def text_features() -> datasets.Features:
-    """Columns of `texts`; image_row is a row of `images` in the same split, -1 without a picture."""
+def text_features(more: Mapping[str, Any] | None = None) -> datasets.Features:
+    """Columns of `texts`, and those that a source adds; image_row is a row of `images` in the same split, or -1."""
     import datasets
 
-    return datasets.Features(
-        {"text_id": datasets.Value("string"), "text": datasets.Value("string"), "image_row": datasets.Value("int64")}
-    )
+    text = datasets.Value("string")
+    return datasets.Features({"text_id": text, "text": text, "image_row": datasets.Value("int64"), **(more or {})})
+
+
+def question_features() -> datasets.Features:
+    """Columns of `questions`; `answers` is empty and the others of people's answers "" where a split has none."""
+    import datasets
+
+    text = datasets.Value("string")
+    return datasets.Features({
+        "question_id": text, "question": text, "image_row": datasets.Value("int64"), "question_type": text,
+        "answer_type": text, "answer": text, "answers": datasets.List(text),
+    })  # fmt: skip
 
 
 def text_table(split: str, columns: pa.Table) -> SourceTable:

@@ -51,7 +51,9 @@ class Config(StageConfig):
     )
     max_pixels: int = key(178_956_970, "larger pictures are refused before decoding", source="[C] Pillow's bound",
                           unit="pixels", ge=1, le=178_956_970)  # fmt: skip
-    skip_bad: bool = key(False, "reject unusable pictures and empty captions, and go on", source="[U]", identity=False)
+    skip_bad: bool = key(
+        False, "reject unusable pictures and rows, and empty captions, and go on", source="[U]", identity=False
+    )
     rows_per_range: int = key(0, "rows of an .arrow file; 0: 1,024 pictures or 65,536 other rows", source="[U]",
                               unit="rows", ge=0)  # fmt: skip
 

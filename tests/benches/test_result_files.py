@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mmkd_cli.benches.result_files import in_order, read_results, split_named
+from mmkd_cli.benches.result_files import in_order, read_results
 from mmkd_cli.core.errors import UserError
+from mmkd_cli.data.sources.fields import split_named
 from tests.benches.text_bench_files import write
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mmkd_cli.core import paths
-from mmkd_cli.core.errors import UserError
+from mmkd_cli.core.errors import UserError, nearest
 
 T = TypeVar("T")
 
@@ -40,6 +40,14 @@ def field(row: dict[str, Any], name: str, kind: type[T], where: str) -> T:
     if name not in row:
         raise UserError(f"{where}: field {name!r} is missing, it has {listed(row)}")
     return typed(row[name], kind, f"{where}, field {name!r}")
+
+
+def id_of(row: dict[str, Any], name: str, where: str) -> str:
+    """An id that is a number or a text: 42 and "42" are the same."""
+    value = row.get(name)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return field(row, name, str, where)
 
 
 def listed(names: Collection[Any]) -> str:
@@ -73,3 +81,23 @@ def split_name(name: str, where: str) -> str:
     if not re.fullmatch(r"\w+([.-]\w+)*", name):
         raise UserError(f"{where}: {name!r} can't be a split's name: letters, digits, _ . - only")
     return name
+
+
+def split_named(path: str | None, default: str) -> str:
+    """The split that an official file's name has, as captions_val2017.json."""
+    named = re.search(r"(?:^|_)(train|val|test)(?:\d{4}|[._]|$)", Path(path).name) if path else None
+    return named[1] if named else default
+
+
+def prepared_split(name: str, train_splits: Collection[str], where: str) -> str | None:
+    """The split that a file's split counts as: those of `train_splits` are train; None where a train is left out."""
+    if name in train_splits:
+        return "train"
+    return None if name == "train" else split_name(name, where)
+
+
+def require_splits(train_splits: Collection[str], named: Collection[str], files: str) -> None:
+    """UserError where --train-splits names a split that the files do not have."""
+    for name in train_splits:
+        if name not in named and name != "train":
+            raise UserError(f"--train-splits {name!r} is no split of {files}{nearest(name, named)}")

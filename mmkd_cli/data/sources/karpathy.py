@@ -14,7 +14,7 @@ from typing import Any
 
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import SourceTable
-from mmkd_cli.core.errors import UserError, nearest
+from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.fingerprints import sha256_file
 from mmkd_cli.data.sources import fields
 from mmkd_cli.data.sources.picture_files import PictureFiles, file_of, folder_of, listing, locate, without_suffix
@@ -77,10 +77,8 @@ class _Splits:
     def of(self, name: str, where: str) -> _Split:
         """The split that this name of a file counts as; a split of its own, in no table, where it is left out."""
         self.named.add(name)
-        if name == "train" and name not in self.train_splits:
-            return _Split()
-        prepared = "train" if name in self.train_splits else fields.split_name(name, where)
-        return self.found.setdefault(prepared, _Split())
+        prepared = fields.prepared_split(name, self.train_splits, where)
+        return _Split() if prepared is None else self.found.setdefault(prepared, _Split())
 
 
 class CaptionFiles:
@@ -95,10 +93,7 @@ class CaptionFiles:
         splits = _Splits(config.train_splits)
         for path in self._annotations:
             _read(path, config, splits)
-        for name in config.train_splits:
-            if name not in splits.named and name != "train":
-                known = nearest(name, splits.named)
-                raise UserError(f"--train-splits {name!r} is no split of {config.annotations}{known}")
+        fields.require_splits(config.train_splits, splits.named, config.annotations)
         self._pictures: list[PictureFiles] = []
         self._texts: list[SourceTable] = []
         for name, split in splits.found.items():
