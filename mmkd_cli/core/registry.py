@@ -33,6 +33,11 @@ TABLES: dict[str, dict[str, Entry]] = {
         "text": Entry("mmkd_cli.data.sources.text:Text", "text files, JSONL, or a datasets folder"),
         "vqav2": Entry("mmkd_cli.data.sources.vqa:Vqa", "VQA v2: official questions and answers, COCO's pictures"),
         "okvqa": Entry("mmkd_cli.data.sources.vqa:OkVqa", "OK-VQA: the same layout"),
+        "nocaps": Entry("mmkd_cli.data.sources.nocaps:Nocaps", "nocaps: the official JSON with its domains"),
+        "xsum": Entry("mmkd_cli.data.sources.summaries:Xsum", "XSum: articles and summaries in one sentence"),
+        "cnn-dailymail": Entry("mmkd_cli.data.sources.summaries:CnnDailymail", "CNN/DailyMail: news and highlights"),
+        "yelp": Entry("mmkd_cli.data.sources.yelp:Yelp", "Yelp: sentences of two styles, with references; or reviews"),
+        "glue": Entry("mmkd_cli.data.sources.glue:Glue", "GLUE's nine tasks: official TSV folders, or datasets"),
         "scenes": Entry("mmkd_cli.data.sources.scenes:Scenes", "the built-in generated world"),
     },
     "teachers": {

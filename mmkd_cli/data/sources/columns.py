@@ -1,10 +1,13 @@
-"""Tables in text files: CSV, TSV and JSON lines to text columns, held as Arrow. Every wrong row is named."""
+"""Tables in text files: CSV, TSV and JSON lines, read row by row or as text columns of Arrow; lines of text files.
+
+Every wrong row is named.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +90,14 @@ def _delimited_rows(path: Path, needed: Mapping[str, str], optional: Sequence[st
 
 def _json_rows(path: Path, needed: Mapping[str, str], optional: Sequence[str]) -> Iterator[dict[str, str]]:
     names: list[str] = []
+    for where, row in json_objects(path, needed):
+        names = names or _present(where, list(map(str, row)), needed, optional)
+        yield {name: fields.field(row, name, str, where) for name in names}
+
+
+def json_objects(path: Path, needed: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where, object) of each line that is not empty; there must be one. needed: what the message says it must hold."""
+    empty = True
     with open(path, encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -96,13 +107,46 @@ def _json_rows(path: Path, needed: Mapping[str, str], optional: Sequence[str]) -
                 value: Any = json.loads(line.rstrip())
             except json.JSONDecodeError as error:
                 raise UserError(f"{where} is not JSON ({error.msg} at character {error.colno}): mend it") from None
-            except RecursionError:
-                raise UserError(f"{where} is not JSON that is read: it is nested too deeply") from None
-            row = fields.typed(value, dict, where)
-            names = names or _present(where, list(map(str, row)), needed, optional)
-            yield {name: fields.field(row, name, str, where) for name in names}
-    if not names:
+            except (RecursionError, ValueError):
+                raise UserError(f"{where} is not JSON that is read: nested too deeply, or a number too long") from None
+            empty = False
+            yield where, fields.typed(value, dict, where)
+    if empty:
         raise UserError(f"file {path} is empty: each line must hold an object with {', '.join(needed)}")
+
+
+def rows_of_file(
+    path: Path, needed: Mapping[str, str], optional: Sequence[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where, row) of each: all text in a CSV or TSV, any value in JSON lines; columns as in `read_columns`."""
+    try:
+        if path.suffix == ".jsonl":
+            for where, row in json_objects(path, needed):
+                names = _present(where, list(map(str, row)), needed, optional)
+                yield where, {name: row[name] for name in names}
+            return
+        for number, row in enumerate(_delimited_rows(path, needed, optional), 1):
+            yield f"file {path}, row {number}", row
+    except UnicodeDecodeError as error:
+        raise not_utf8(path, error) from None
+
+
+def read_lines(path: Path, keep_empty: bool = False) -> pa.ChunkedArray:
+    """A file's lines without their ends and the white space around them; those that are empty are left out or kept."""
+    import pyarrow as pa
+
+    chunks, waiting = [], []
+    try:
+        with open(path, encoding="utf-8-sig") as lines:
+            for line in lines:
+                if (text := line.strip()) or keep_empty:
+                    waiting.append(text)
+                if len(waiting) == _ROWS_AT_ONCE:
+                    chunks.append(pa.array(waiting, pa.string()))
+                    waiting = []
+    except UnicodeDecodeError as error:
+        raise not_utf8(path, error) from None
+    return pa.chunked_array([*chunks, pa.array(waiting, pa.string())], pa.string())
 
 
 def _refuse_other_separator(path: Path, header: Sequence[str], needed: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Collection
 from itertools import islice
@@ -62,11 +63,11 @@ def _shown(value: Any) -> str:
 
 
 def no_column(where: str, name: str, there: Collection[str], key: str) -> UserError:
-    """What to say where a table has no column of this name. key: the source's key that names the column."""
-    return UserError(
-        f"{where} has no column {name!r}, its columns are {listed(there)}: rename one to {name!r}, or say which by "
-        f"--set source.{key}=NAME"
-    )
+    """What to say where a table has no column of this name. key: the source's key that names it; empty: none does."""
+    meant = difflib.get_close_matches(name, map(str, there), n=1)
+    hint = f" (did you mean {meant[0]!r}?)" if meant else ""
+    ways = [f"rename one to {name!r}", *([f"say which by --set source.{key}=NAME"] if key else [])]
+    return UserError(f"{where} has no column {name!r}, its columns are {listed(there)}{hint}: {', or '.join(ways)}")
 
 
 def inner_path(name: str, where: str) -> str:
@@ -101,3 +102,12 @@ def require_splits(train_splits: Collection[str], named: Collection[str], files:
     for name in train_splits:
         if name not in named and name != "train":
             raise UserError(f"--train-splits {name!r} is no split of {files}{nearest(name, named)}")
+
+
+USUAL_SPLITS = {"validation": "val", "valid": "val", "dev": "val"}
+"""What official files call the split that benches and trainings look for as `val`."""
+
+
+def usual_split(name: str, where: str) -> str:
+    """A split by its usual name."""
+    return split_name(USUAL_SPLITS.get(name, name), where)

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
-def open_datasets(name: str) -> dict[str, datasets.Dataset]:
-    """Split -> dataset of a folder (saved by `save_to_disk`, or parquet files and such), or of a hub id."""
+def open_datasets(name: str, configuration: str | None = None) -> dict[str, datasets.Dataset]:
+    """Split -> dataset of a folder (saved by `save_to_disk`, or parquet files and such), or of a hub id.
+
+    configuration: which of several that an id, or a folder of files, has.
+    """
     import datasets
 
     path = Path(name).expanduser()
@@ -25,11 +28,11 @@ def open_datasets(name: str) -> dict[str, datasets.Dataset]:
         if path.is_dir() and any((path / file).is_file() for file in ("dataset_dict.json", "state.json")):
             found = datasets.load_from_disk(str(path))
         elif path.is_dir():
-            found = datasets.load_dataset(str(path))
+            found = datasets.load_dataset(str(path), configuration)
         elif path.exists() or not _HUB_ID.fullmatch(name):
             raise UserError(f"--annotations {name!r} is no file that is read, no folder and no hub id")
         else:
-            found = datasets.load_dataset(name)
+            found = datasets.load_dataset(name, configuration)
     except UserError:
         raise
     except Exception as error:  # the library raises whatever its readers and its hub client meet

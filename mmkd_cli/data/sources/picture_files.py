@@ -25,7 +25,8 @@ class PictureFiles:
     """A split's pictures.
 
     columns: image_id, file (the path, relative to one of `folders`, or absolute), source (as `images` shows it),
-    label where there are classes. sizes: bytes, -1 where there is no such file. place: which of `folders` has it.
+    label where there are classes, domain where there are several. sizes: bytes, -1 where there is no such file.
+    place: which of `folders` has it.
     """
 
     split: str
@@ -38,7 +39,8 @@ class PictureFiles:
     def table(self) -> SourceTable:
         """`images` of the split; a picture is its path."""
         rows = self.columns.num_rows
-        return SourceTable("images", self.split, rows, image_features(self.label_names), self._read)
+        features = image_features(self.label_names, "domain" in self.columns.column_names)
+        return SourceTable("images", self.split, rows, features, self._read)
 
     def _read(self, first: int, last: int) -> Iterator[dict[str, Any]]:
         for number, row in enumerate(rows_of(self.columns, first, last), first):

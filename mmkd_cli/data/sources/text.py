@@ -11,13 +11,12 @@ from mmkd_cli.core.contracts import SourceTable
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.fingerprints import sha256_file
 from mmkd_cli.data.sources import hub
-from mmkd_cli.data.sources.columns import SUFFIXES, not_utf8, read_columns
+from mmkd_cli.data.sources.columns import SUFFIXES, read_columns, read_lines
 from mmkd_cli.data.sources.fields import split_name
 from mmkd_cli.data.tables import text_features
 
 if TYPE_CHECKING:
     import datasets
-    import pyarrow as pa
 
 _ROWS_AT_ONCE = 10_000
 
@@ -53,7 +52,7 @@ class Text:
     def _of_file(self, split: str, file: Path) -> SourceTable:
         where = f"file {file}"
         needed = {self.config.text_column: "text_column"}
-        texts = _lines(file) if file.suffix == ".txt" else read_columns(file, needed).column(0)
+        texts = read_lines(file) if file.suffix == ".txt" else read_columns(file, needed).column(0)
         texts = texts[: self.config.limit] if self.config.limit else texts
 
         def read(first: int, last: int) -> Iterator[dict[str, Any]]:
@@ -112,21 +111,3 @@ def _files(path: Path) -> dict[str, Path]:
     if len({file.stem for file in found}) < len(found):
         raise UserError(f"--annotations {path}: two files of one name would be one split: keep one of them")
     return {file.stem: file for file in found}
-
-
-def _lines(file: Path) -> pa.ChunkedArray:
-    """Lines that are not empty, without their ends."""
-    import pyarrow as pa
-
-    chunks, waiting = [], []
-    try:
-        with open(file, encoding="utf-8-sig") as lines:
-            for line in lines:
-                if text := line.strip():
-                    waiting.append(text)
-                if len(waiting) == _ROWS_AT_ONCE:
-                    chunks.append(pa.array(waiting, pa.string()))
-                    waiting = []
-    except UnicodeDecodeError as error:
-        raise not_utf8(file, error) from None
-    return pa.chunked_array([*chunks, pa.array(waiting, pa.string())], pa.string())
