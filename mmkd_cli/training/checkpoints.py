@@ -1,5 +1,7 @@
 """Checkpoints: `step-N.safetensors` (model, optimiser) and, written last, its record `step-N.json`. No pickles.
 
+The weights of the best validation so far are `best-N.safetensors` and `best-N.json`, where a run keeps them.
+
 The learning rate, the sampler's position and everything random are functions of the step and the seed, so the step
 restores them. metrics.jsonl is cut to the length that it had.
 """
@@ -62,11 +64,51 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) ->
     return None
 
 
+@dataclass(frozen=True)
+class Best:
+    """The validation whose weights a run keeps. step: optimiser steps done. value: of the number that decides."""
+
+    step: int
+    value: float
+    bytes: int = 0
+    xxh3_128: str = ""
+
+
+def save_best(folder: Path, model: nn.Module, best: Best) -> None:
+    """Write the model's weights, then remove those that were best before."""
+    target = folder / f"best-{best.step:08d}.safetensors"
+    with paths.atomic_path(target) as temporary:
+        save_file({f"model.{name}": _storable(value) for name, value in _state(model)}, temporary)
+    complete = {**asdict(best), "bytes": target.stat().st_size, "xxh3_128": xxh3_file(target)}
+    paths.write_json(target.with_suffix(".json"), complete)
+    for old in folder.glob("best-*.json"):
+        if old.stem != target.stem:
+            old.unlink()
+            old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def best_so_far(folder: Path) -> Best | None:
+    """None before the first."""
+    found = sorted(folder.glob("best-*.json"))
+    return Best(**paths.read_json(found[-1])) if found else None
+
+
+def load_best(folder: Path, model: nn.Module) -> Best:
+    """Give the model its best weights; Refused where they are damaged."""
+    best = best_so_far(folder)
+    assert best is not None, "a run that keeps its best weights validates at its end"
+    file = folder / f"best-{best.step:08d}.safetensors"
+    if not file.is_file() or file.stat().st_size != best.bytes or xxh3_file(file) != best.xxh3_128:
+        raise Refused(f"{file} is damaged: remove the run with `mmkd rm` and train anew")
+    _load_model(model, load_file(file), file)
+    return best
+
+
 def sweep(folder: Path) -> None:
     """Remove what a killed run left unfinished: temporary files, and tensors without a record."""
     folder.mkdir(parents=True, exist_ok=True)
     paths.sweep_temporary(folder)
-    for file in folder.glob("step-*.safetensors"):
+    for file in [*folder.glob("step-*.safetensors"), *folder.glob("best-*.safetensors")]:
         if not file.with_suffix(".json").exists():
             file.unlink()
 

@@ -52,6 +52,11 @@ class TrainConfig(Config):
         None, "steps between validations (None: once an epoch)", unit="steps", source="[U] once an epoch", ge=1
     )
 
+    keep: str = key(
+        "last", "weights that the run ends with: of the last step, or of the validation where a number was best, as "
+        "min:val/loss or max:val/accuracy", source="[U] last", absent="last", pattern=r"^(last|(min|max):\S+)$",
+    )  # fmt: skip
+
     log_every: int = key(10, "steps between writes of metrics.jsonl", unit="steps", identity=False, ge=1)
     checkpoint_every: int = key(
         500, "steps between checkpoints; there is one at each epoch's end too", unit="steps", identity=False, ge=1

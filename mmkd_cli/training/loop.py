@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mmkd_cli.core import console
 from mmkd_cli.core.contracts import Trainable
-from mmkd_cli.core.errors import Interrupted, UserError
+from mmkd_cli.core.errors import Interrupted, UserError, nearest
 from mmkd_cli.training import checkpoints, distribution
 from mmkd_cli.training.config import TrainConfig
 from mmkd_cli.training.devices import compute_precision, deterministic
@@ -37,13 +37,17 @@ Evaluate = Callable[[int], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run did. steps: in all. seconds: of this call. skipped: steps left out. last: the last step's numbers."""
+    """What a run did. steps: in all. seconds: of this call. skipped: steps left out. last: the last step's numbers.
+
+    kept: of the validation whose weights the model has now; none where they are the last step's.
+    """
 
     steps: int
     rows: int
     seconds: float
     skipped: int
     last: dict[str, float] = field(default_factory=dict)
+    kept: dict[str, float] = field(default_factory=dict)
 
 
 def total_steps(config: TrainConfig, sampler: Streams) -> int:
@@ -92,7 +96,7 @@ def probe(
     per_step = statistics.median(spans[1:] or spans)
     sizes = [(p.numel(), p.requires_grad) for p in run.model.parameters()]
     trained = sum(n for n, grad in sizes if grad)
-    size = checkpoints.bytes_needed(run.model, trained, config.checkpoints_kept)
+    size = checkpoints.bytes_needed(run.model, trained, config.checkpoints_kept + run.best.wanted)
     return Probe(run.total, run.sampler.steps_per_epoch, per_step * run.total, per_step, size,
                  sum(n for n, _ in sizes), trained)  # fmt: skip
 
@@ -119,6 +123,7 @@ class _Run:
         precision = compute_precision(config.precision, device)
         self.gradients = Gradients(trainable, self.parameters, config, device, precision)
         self.validate = Validation(trainable, config, device, precision, workers)
+        self.best = _Best(config, trainable, folder / "checkpoints")
         self.metrics = MetricsLog(folder / "metrics.jsonl", self.main, self.sampler, trainable.feeds)
         self.skipped = 0
 
@@ -155,7 +160,8 @@ class _Run:
                         f"stopped after step {done} of {self.total}, checkpoint written: "
                         "run the same command again to go on"
                     )
-        return Trained(self.total, rows, time.monotonic() - started, self.skipped, self.metrics.last_step())
+        kept = self.best.load(self.model)
+        return Trained(self.total, rows, time.monotonic() - started, self.skipped, self.metrics.last_step(), kept)
 
     def _resume(self) -> int:
         """Load the newest checkpoint; steps done before."""
@@ -163,7 +169,9 @@ class _Run:
         if self.main:
             checkpoints.sweep(place)
             trainable_count = sum(p.numel() for p in self.parameters)
-            checkpoints.require_room(place, self.model, trainable_count, self.config.checkpoints_kept)
+            checkpoints.require_room(
+                place, self.model, trainable_count, self.config.checkpoints_kept + self.best.wanted
+            )
         distribution.wait()
         record = checkpoints.restore(place, self.model, self.optimizer)
         if record is not None and record.processes != distribution.processes():
@@ -209,11 +217,14 @@ class _Run:
         every = self.config.validate_every
         validates = self.config.validation and self.trainable.validation
         validates = validates and (done % every == 0 if every else epoch_ends)
+        validates = validates or (self.best.wanted and done == self.total)
         if saves or validates:
             average_running_statistics(self.model)
         if validates:
             line = {"step": done, "epoch": (done - 1) // self.sampler.steps_per_epoch, **self.validate()}
             self.metrics.add(line)
+            if self.main:
+                self.best.seen(self.model, done, line)
             console.say(f"step {done}: " + ", ".join(f"{k} {v:.4g}" for k, v in line.items() if k.startswith("val/")))
         if saves:
             self.metrics.flush()
@@ -241,6 +252,32 @@ class _Run:
 
     def _note(self) -> str:
         return " ".join(f"{name} {value:.4g}" for name, value in list(self.metrics.last.items())[:4])
+
+
+class _Best:
+    """`train.keep`: the weights of the validation where a number was least or most."""
+
+    def __init__(self, config: TrainConfig, trainable: Trainable, folder: Path) -> None:
+        self.sign, self.name = {"min": -1.0, "max": 1.0}.get(config.keep[:3], 0.0), config.keep[4:]
+        self.wanted, self.folder = self.sign != 0, folder
+        if self.wanted and not (config.validation and trainable.validation):
+            raise UserError(f"train.keep={config.keep} needs a validation: the data have no val split, or it is off")
+
+    def seen(self, model: nn.Module, step: int, line: Mapping[str, Any]) -> None:
+        """Keep the weights of a validation that is better than all before it."""
+        if not self.wanted:
+            return
+        if self.name not in line:
+            raise UserError(f"train.keep: validation has no {self.name!r}{nearest(self.name, line)}")
+        value, before = float(line[self.name]), checkpoints.best_so_far(self.folder)
+        if before is None or self.sign * value > self.sign * before.value:
+            checkpoints.save_best(self.folder, model, checkpoints.Best(step, value))
+
+    def load(self, model: nn.Module) -> dict[str, float]:
+        if not self.wanted:
+            return {}
+        best = checkpoints.load_best(self.folder, model)
+        return {"step": best.step, self.name: best.value}
 
 
 def _checkpoint_activations(model: nn.Module) -> None:

@@ -75,6 +75,48 @@ def test_resumed_training_ends_with_the_same_bits(tmp_path: Path, optimizer: str
         torch.testing.assert_close(weights(resumed)[name], value, rtol=0, atol=0)
 
 
+def test_the_best_validations_weights_are_kept_also_after_a_kill(tmp_path: Path) -> None:
+    """A number that is least in the middle; by hand: the weights after every step, and which were these."""
+    settings = config(peak_lr=2.0, schedule="constant", validate_every=2, keep="min:val/cosine")
+    seen: dict[int, dict[str, torch.Tensor]] = {}
+
+    def noting(trainable: LinearStudent, crash_at: int | None = None) -> LinearStudent:
+        update = trainable.after_step
+
+        def after_step(step: int, gathered: Any) -> None:
+            update(step, gathered)
+            if step == crash_at:
+                raise Crash
+            seen[step + 1] = weights(trainable)
+
+        trainable.after_step = after_step  # type: ignore[method-assign]
+        return trainable
+
+    trained = noting(student())
+    done = train(trained, settings, tmp_path / "whole", device=CPU)
+    found = {line["step"]: line["val/cosine"] for line in lines(tmp_path / "whole") if "val/cosine" in line}
+    best = min(found, key=found.__getitem__)
+    assert max(found) == 21 > best > min(found) and done.kept == {"step": best, "val/cosine": found[best]}
+    for name, value in seen[best].items():
+        torch.testing.assert_close(weights(trained)[name], value, rtol=0, atol=0)
+    assert len(list((tmp_path / "whole/checkpoints").glob("best-*"))) == 2
+
+    for crash_at in (2, 9, 20):
+        with pytest.raises(Crash):
+            train(noting(student(), crash_at), settings, tmp_path / "broken", device=CPU)
+    resumed = student()
+    assert train(resumed, settings, tmp_path / "broken", device=CPU).kept == done.kept
+    for name, value in weights(trained).items():
+        torch.testing.assert_close(weights(resumed)[name], value, rtol=0, atol=0)
+
+
+def test_what_can_not_decide_which_weights_are_best_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"'val/los' \(did you mean 'val/loss'\?\)"):
+        train(student(), config(keep="min:val/los"), tmp_path / "a", device=CPU)
+    with pytest.raises(UserError, match="needs a validation"):
+        train(student(), config(keep="max:val/loss", validation=False), tmp_path / "b", device=CPU)
+
+
 def test_a_finished_run_trains_no_further(tmp_path: Path) -> None:
     train(student(), config(), tmp_path, device=CPU)
     before = (tmp_path / "metrics.jsonl").read_bytes()
