@@ -1,0 +1,52 @@
+#!/bin/sh
+# VLKD on Flickr8k's photos, with the joint space of a CNN and a text encoder in CLIP's place: a BART that has read
+# captions only learns to see, and writes captions with no further training. Beside it captions without a captioner, and
+# the same BART trained to caption.
+# Run it again after any interruption: what is done is not done again.
+#
+#   MMKD_TEST_DATA   folder with flickr8k/ and weights/tf_efficientnet_lite0/ (tests/README.md)
+#   OMP_NUM_THREADS  default 1
+set -eu
+cd "$(dirname "$0")"
+DATA="${MMKD_TEST_DATA:?a folder with flickr8k/ and weights/ (tests/README.md)}"
+ROOT="${MMKD_ROOT:-mmkd-work}"
+export MMKD_ROOT="$ROOT" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" HF_HUB_OFFLINE=1
+SET="$DATA/flickr8k"
+
+mmkd prepare-data --source flickr8k --images "$SET/images" --annotations "$SET/dataset_flickr8k.json" --name flickr8k
+mmkd cache-teacher --teacher timm --arch tf_efficientnet_lite0 \
+    --weights "$DATA/weights/tf_efficientnet_lite0/model.safetensors" --data flickr8k --name cnn \
+    --set cache.rows_per_shard=512
+mmkd distill --config ../mm-d2v2/flickr8k.toml --data flickr8k --cache cnn --name joint-space
+mmkd cache-teacher --teacher run:joint-space --data flickr8k --name joint
+python caption_bart.py --data flickr8k --out "$ROOT/caption-bart"
+
+scored() { # NAME FILE SPLIT
+    mmkd evaluate --bench flickr8k-caption --predictions "$2" --annotations "$SET/dataset_flickr8k.json" \
+        --split "$3" --name "$1-$3"
+}
+
+for split in val test; do
+    python caption_baselines.py --data flickr8k --cache joint --split $split --out "$ROOT/baselines-$split"
+    for baseline in constant nearest consensus; do
+        scored $baseline "$ROOT/baselines-$split/$baseline.json" $split
+    done
+done
+
+captioned() { # RUN
+    for split in val test; do
+        mmkd generate --task caption --model "$1" --data flickr8k --cache joint --split $split \
+            --name "$1-$split-written"
+        results="$ROOT/results/$1-$split-written/captions.json"
+        python caption_baselines.py --data flickr8k --cache joint --split $split --shuffle "$results" \
+            --out "$ROOT/baselines-$split/$1"
+        scored "$1" "$results" $split
+        scored "$1-shuffled" "$ROOT/baselines-$split/$1/shuffled.json" $split
+    done
+}
+
+mmkd distill --config flickr8k.toml --data flickr8k --cache joint --set "student.weights=$ROOT/caption-bart" --name spans
+captioned spans
+mmkd distill --config flickr8k.toml --data flickr8k --cache joint --set "student.weights=$ROOT/caption-bart" \
+    --set "method.mask_ratio=[0.2, 0.9]" --set method.mask_whole=0.5 --name whole
+captioned whole
