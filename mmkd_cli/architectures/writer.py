@@ -42,6 +42,22 @@ class Asked(NamedTuple):
     key: str
 
 
+def writing_config(folder: Path) -> Any:
+    """The configuration of a folder whose model writes, read without its weights; UserError where it can't."""
+    config = open_config(folder)
+    if any("MaskedLM" in name for name in config.architectures or ()):
+        raise UserError(
+            f"{folder} is a {config.architectures[0]}, which fills masks and writes no texts: name a causal model "
+            "or one of encoder and decoder"
+        )
+    if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
+        raise UserError(
+            f"{folder}/config.json has no decoder_start_token_id, which its decoder starts from: add the one that the "
+            "model was trained with"
+        )
+    return config
+
+
 class Writer:
     """A loaded model with its tokenizer. remember: how a picture joins the encoder's states; None: it sees none."""
 
@@ -53,12 +69,7 @@ class Writer:
     @classmethod
     def open(cls, folder: Path, device: str) -> Writer:
         """A folder of transformers, of either kind."""
-        config = open_config(folder)
-        if any("MaskedLM" in name for name in config.architectures or ()):
-            raise UserError(
-                f"{folder} is a {config.architectures[0]}, which fills masks and writes no texts: name a causal model "
-                "or one of encoder and decoder"
-            )
+        config = writing_config(folder)
         model = load_pretrained(AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM, folder)
         return cls(model.to(device), open_tokenizer(folder))
 

@@ -21,12 +21,17 @@ LAYOUTS = "COCO's captions_*.json, or Karpathy's dataset_*.json"
 
 @dataclass(frozen=True)
 class CaptionItems:
-    """ids [n], unique. references [n]: at least one each. files [n]: the pictures', relative. domains [n]: or ""."""
+    """ids [n], unique. references [n]: at least one each. files [n]: the pictures', relative. domains [n]: or "".
+
+    image_rows: of prepared data, the pictures' rows; skipped: ids of its pictures that are no items.
+    """
 
     ids: Sequence[str]
     references: Sequence[Sequence[str]]
     files: Sequence[str]
     domains: Sequence[str]
+    image_rows: Sequence[int] = ()
+    skipped: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from mmkd_cli.benches import text_page
 from mmkd_cli.benches.caption_files import LAYOUTS, CaptionItems, read_captions
+from mmkd_cli.benches.prepared_references import prepared_captions
 from mmkd_cli.benches.result_files import in_order, read_results
-from mmkd_cli.benches.text_page import Folder, Said
+from mmkd_cli.benches.text_page import Folder, Said, Stored
 from mmkd_cli.core import console
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import BenchInput, Scores
@@ -61,6 +62,7 @@ class Captions:
     needs_data: ClassVar[bool] = False
     matching: ClassVar[bool] = False
     reads_predictions: ClassVar[bool] = True
+    tables: ClassVar[Sequence[str]] = ("images", "texts")
 
     def __init__(self, config: CaptionConfig) -> None:
         self.config = config
@@ -84,16 +86,16 @@ class Captions:
     def run(self, given: BenchInput) -> Scores:
         items, captions = self._read(given)
         shown = text_page.drawn(range(len(items)), self.config.shown, self.config.seed)
-        pictures = Folder.of(self.config.images, lambda place: [items.files[place]])
-        if pictures and not given.metrics_only:
+        folder = Folder.of(self.config.images, lambda place: [items.files[place]])
+        if folder and not given.metrics_only:
             for place in shown:
-                pictures.file(place)  # what is not there is said before the scoring
+                folder.file(place)  # what is not there is said before the scoring
         found = caption_scores(items.references, captions, self.config.tokenizer)
         for name, why in found.left_out.items():
             console.warn(f"{name} is left out: {why}")
         scores = Scores(
             metrics={name: found.scores[name].value for name in METRICS if name in found.scores},
-            counts={"items": len(items), "skipped": 0, "references": sum(map(len, items.references))},
+            counts={"items": len(items), "skipped": len(items.skipped), "references": sum(map(len, items.references))},
             by=self.by(items, found),
         )
         if given.metrics_only:
@@ -111,22 +113,31 @@ class Captions:
             true = [(text, "reference") for text in items.references[place]]
             return Said(items.ids[place], "", captions[place], true, None, f"CIDEr {cider[place]:.3f}")
 
+        pictures = folder or Stored.of(given, items.image_rows)
         scores.page = [*left_out, *text_page.section("Captions", shown, len(items), said, pictures)]
         return scores
 
     def by(self, items: CaptionItems, found: CaptionScores) -> dict[str, dict[str, float]]:
         return {}
 
+    def check(self, items: CaptionItems, where: str) -> None:
+        """UserError where the items are not the bench's; before anything is scored."""
+
     def _read(self, given: BenchInput) -> tuple[CaptionItems, Sequence[str]]:
         """The items, and a caption of each."""
         if given.predictions is None:
             raise UserError(f"{self.config.name} scores captions that are written: give --predictions FILE")
-        if self.config.annotations is None:
-            raise UserError(f"{self.config.name} needs reference captions: give --annotations, {LAYOUTS}")
-        path = Path(self.config.annotations).expanduser()
-        items = read_captions(path, given.split or self.default_split)
+        if self.config.annotations is not None:
+            path = Path(self.config.annotations).expanduser()
+            items = read_captions(path, given.split or self.default_split)
+        elif given.data is not None:
+            items = prepared_captions(given.data, str(given.split))
+        else:
+            raise UserError(f"{self.config.name} needs reference captions: give --annotations, {LAYOUTS}, or prepared "
+                            "data by --data")  # fmt: skip
+        self.check(items, self.config.annotations or (given.data.artifact.label if given.data else ""))
         results = read_results(given.predictions, "image_id", "caption")
-        return items, in_order(results, items.ids, given.predictions, "image_id")
+        return items, in_order(results, items.ids, given.predictions, "image_id", items.skipped)
 
 
 class Flickr8kCaptions(Captions):
@@ -139,12 +150,14 @@ class Nocaps(Captions):
     Config = NocapsConfig
     default_split = "val"
 
-    def by(self, items: CaptionItems, found: CaptionScores) -> dict[str, dict[str, float]]:
+    def check(self, items: CaptionItems, where: str) -> None:
         if unknown := sorted(set(items.domains) - set(DOMAINS)):
             raise UserError(
-                f"file {self.config.annotations}: domain {unknown[0]!r} of an image is none of {', '.join(DOMAINS)}: "
-                "give nocaps' own file, whose images have a field 'domain'"
+                f"{where}: domain {unknown[0]!r} of an image is none of {', '.join(DOMAINS)}: give nocaps' own file, "
+                "whose images have a field 'domain'"
             )
+
+    def by(self, items: CaptionItems, found: CaptionScores) -> dict[str, dict[str, float]]:
         domain: NDArray[np.str_] = np.array(items.domains)
         return {
             name: {**found.of(np.flatnonzero(domain == name), own_frequencies=self.config.idf == "domain"),

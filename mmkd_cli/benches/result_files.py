@@ -25,12 +25,14 @@ def read_results(path: Path, id_field: str, text_field: str) -> Results:
     ]
 
 
-def in_order(results: Results, ids: Sequence[str], path: Path, what: str) -> list[str]:
+def in_order(
+    results: Results, ids: Sequence[str], path: Path, what: str, skipped: frozenset[str] = frozenset()
+) -> list[str]:
     """The texts of `ids`; UserError where ids are missing, are not of the bench, or stand twice.
 
-    what: the ids' name, as the file spells it.
+    what: the ids' name, as the file spells it. skipped: ids of the bench that are not scored, and may be there.
     """
-    times = Counter(one for one, _ in results)
+    times = Counter(one for one, _ in results if one not in skipped)
     wanted = dict.fromkeys(ids)
     complaints = [
         _complaint([one for one in wanted if one not in times], f"of {len(wanted):,} are missing"),

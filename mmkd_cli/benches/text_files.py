@@ -6,6 +6,7 @@ what follows are its references (as in the human references of Yelp style transf
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,22 @@ from mmkd_cli.data.sources import fields
 _JSON = (".json", ".jsonl")
 
 
+References = list[tuple[str | None, list[str]]]
+"""(id, or None where the file has none; the texts that a text is compared with) in the file's order."""
+
+
 def paired_texts(
-    predictions: Path, references: Path, names: Sequence[str], true_names: Sequence[str] | None = None
+    predictions: Path, names: Sequence[str], true: References, where: str, skipped: frozenset[str] = frozenset()
 ) -> tuple[list[str], list[str], list[list[str]]]:
     """(ids [n], texts [n], references of each [n]). names: the fields that may hold the text of a JSON row, the first
-    that is there; true_names: of a row of references, where these are others.
+    that is there. where: what the references are. skipped: ids of those that are not scored.
 
-    Matched by ids where both files have them, else line by line.
+    Matched by ids where both have them, else line by line.
     """
-    true, said = _references(references, true_names or names), _texts(predictions, names)
+    said = _texts(predictions, names)
     if not true:
-        raise UserError(f"references {references}: there are none")
-    for path, rows in ((references, true), (predictions, said)):
+        raise UserError(f"{where}: there are none")
+    for path, rows in ((where, true), (f"{predictions}", said)):
         without = [number for number, (one, _) in enumerate(rows) if one is None]
         if 0 < len(without) < len(rows):
             raise UserError(
@@ -38,12 +43,13 @@ def paired_texts(
     by_id = all(one is not None for one, _ in (*true, *said))
     ids = [one if by_id and one is not None else str(number) for number, (one, _) in enumerate(true, 1)]
     if len(set(ids)) < len(ids):
-        doubled = next(one for one in ids if ids.count(one) > 1)
-        raise UserError(f"references {references}: two rows have the id {doubled!r}")
+        doubled = next(one for one, times in Counter(ids).items() if times > 1)
+        raise UserError(f"{where}: two rows have the id {doubled!r}")
     results: Results = [
         (one if by_id and one is not None else str(number), text) for number, (one, text) in enumerate(said, 1)
     ]
-    return ids, in_order(results, ids, predictions, "id" if by_id else "line"), [texts for _, texts in true]
+    texts = in_order(results, ids, predictions, "id" if by_id else "line", skipped if by_id else frozenset())
+    return ids, texts, [several for _, several in true]
 
 
 def _texts(path: Path, names: Sequence[str]) -> list[tuple[str | None, str]]:
@@ -52,10 +58,11 @@ def _texts(path: Path, names: Sequence[str]) -> list[tuple[str | None, str]]:
     return [(_id(row, where), _one_of(row, names, where)) for where, row in json_rows(path)]
 
 
-def _references(path: Path, names: Sequence[str]) -> list[tuple[str | None, list[str]]]:
+def read_references(path: Path, names: Sequence[str]) -> References:
+    """names: the fields that may hold the text of a JSON row without `references`."""
     if path.suffix not in _JSON:
         return [(None, parts[1:] or parts) for parts in (line.split("\t") for line in _lines(path))]
-    found: list[tuple[str | None, list[str]]] = []
+    found: References = []
     for where, row in json_rows(path):
         if "references" in row:
             texts = [fields.typed(text, str, where) for text in fields.field(row, "references", list, where)]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from mmkd_cli.core.contracts import BenchInput
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.pictures import PictureError, decode
 from mmkd_cli.reports.blocks import Block, Card, Heading, Paragraph, Query, thumbnail
@@ -75,3 +77,19 @@ class Folder:
             return decode(path.read_bytes())
         except (PictureError, OSError) as error:
             raise UserError(f"picture {path} can't be read: {error}") from None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Pictures of a prepared table by the item's place. rows [n]: each item's row of the table."""
+
+    images: Any
+    rows: Sequence[int]
+
+    @classmethod
+    def of(cls, given: BenchInput, rows: Sequence[int]) -> Stored | None:
+        """None where no prepared data are given."""
+        return cls(given.data.table("images", given.split), rows) if given.data is not None else None
+
+    def __call__(self, place: int) -> Image.Image:
+        return decode(self.images.with_format("arrow")[self.rows[place]]["image"][0]["bytes"].as_py())

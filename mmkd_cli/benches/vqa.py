@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from mmkd_cli.benches import text_page
 from mmkd_cli.benches.aro_orders import SPACY_MODEL
 from mmkd_cli.benches.outcomes import clusters
+from mmkd_cli.benches.prepared_references import prepared_answers
 from mmkd_cli.benches.result_files import in_order, read_results
-from mmkd_cli.benches.text_page import Folder, Said
+from mmkd_cli.benches.text_page import Folder, Said, Stored
 from mmkd_cli.benches.vqa_files import VqaItems, read_vqa
 from mmkd_cli.core import console
 from mmkd_cli.core.config import Config, key
@@ -58,6 +59,7 @@ class Vqa:
     needs_data: ClassVar[bool] = False
     matching: ClassVar[bool] = False
     reads_predictions: ClassVar[bool] = True
+    tables: ClassVar[Sequence[str]] = ("images", "questions")
     official_questions: ClassVar[int] = 214_354
 
     def __init__(self, config: VqaConfig) -> None:
@@ -79,7 +81,7 @@ class Vqa:
         types, kinds = Counter(items.question_types), np.array(items.question_types)
         scores = Scores(
             metrics={name: official_percent(values.tolist()) for name, (_, values) in outcomes.items()},
-            counts={"items": len(items), "skipped": 0, "images": len(set(items.images))},
+            counts={"items": len(items), "skipped": len(items.skipped), "images": len(set(items.images))},
             by={
                 f"question type: {name}": {
                     "overall": official_percent(accuracy[kinds == name].tolist()),
@@ -93,7 +95,7 @@ class Vqa:
         if self.config.bootstrap:
             scores.intervals = {name: self._interval(items, *outcome) for name, outcome in outcomes.items()}
         scores.items = _lines(items, answers, outcomes)
-        pictures = Folder.of(self.config.images, items.picture_files)
+        pictures = Folder.of(self.config.images, items.picture_files) or Stored.of(given, items.image_rows)
         for title, chosen in (("Wrong", accuracy == 0), ("Right, or right for some", accuracy > 0)):
             places = np.flatnonzero(chosen).tolist()
             shown = text_page.drawn(places, self.config.shown, self.config.seed)
@@ -121,13 +123,16 @@ class Vqa:
         config = self.config
         if given.predictions is None:
             raise UserError(f"{config.name} scores answers that are written: give --predictions FILE")
-        if config.annotations is None:
-            raise UserError(f"{config.name} needs the people's answers: give --annotations (and --questions)")
-        items = read_vqa(
-            Path(config.annotations).expanduser(), Path(config.questions).expanduser() if config.questions else None
-        )
+        if config.annotations is not None:
+            asked = Path(config.questions).expanduser() if config.questions else None
+            items = read_vqa(Path(config.annotations).expanduser(), asked)
+        elif given.data is not None:
+            items = prepared_answers(given.data, str(given.split))
+        else:
+            raise UserError(f"{config.name} needs the people's answers: give --annotations (and --questions), or "
+                            "prepared data by --data")  # fmt: skip
         results = read_results(given.predictions, "question_id", "answer")
-        return items, in_order(results, items.ids, given.predictions, "question_id")
+        return items, in_order(results, items.ids, given.predictions, "question_id", items.skipped)
 
     def _interval(self, items: VqaItems, places: NDArray[np.int64], values: NDArray[np.float64]) -> tuple[float, float]:
         """Percent. Questions of one picture are drawn together."""

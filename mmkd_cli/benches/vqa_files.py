@@ -15,7 +15,8 @@ from mmkd_cli.data.sources.vqa_json import Asked, picture_names, read_answers, r
 class VqaItems:
     """All [n], in the annotations' order. common: the commonest answer. asked: the questions, "" where none is given.
 
-    subtype: part of the pictures' file names, as val2014.
+    subtype: part of the pictures' file names, as val2014. image_rows: of prepared data, the pictures' rows; skipped:
+    ids of its questions that are no items.
     """
 
     ids: Sequence[str]
@@ -26,6 +27,8 @@ class VqaItems:
     answer_types: Sequence[str]
     asked: Sequence[str]
     subtype: str
+    image_rows: Sequence[int] = ()
+    skipped: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.ids)

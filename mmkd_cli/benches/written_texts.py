@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from mmkd_cli.benches import text_page
-from mmkd_cli.benches.text_files import paired_texts
+from mmkd_cli.benches.prepared_references import prepared_texts
+from mmkd_cli.benches.text_files import paired_texts, read_references
 from mmkd_cli.benches.text_page import Said
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import BenchInput, Scores
@@ -56,6 +57,9 @@ class WrittenTexts:
     """Of a JSON row, those that may hold the text."""
     reference_fields: ClassVar[Sequence[str] | None] = None
     """The same of a row of references, where these are others."""
+    tables: ClassVar[Sequence[str]] = ("texts",)
+    column: ClassVar[str] = "summary"
+    """Of prepared texts, what holds the references."""
     official_items: ClassVar[int] = 0
 
     def __init__(self, config: TextConfig) -> None:
@@ -73,14 +77,14 @@ class WrittenTexts:
 
     def estimate(self, given: BenchInput) -> tuple[int, float]:
         """No model runs."""
-        return len(self._read(given)[0]), 0.0
+        return len(self._read(given)[0][0]), 0.0
 
     def run(self, given: BenchInput) -> Scores:
-        ids, texts, references = self._read(given)
+        (ids, texts, references), skipped = self._read(given)
         found = self.judge(texts, references)
         scores = Scores(
             metrics={name: 100 * score.value for name, score in found.items()},
-            counts={"items": len(ids), "skipped": 0, "references": sum(map(len, references))},
+            counts={"items": len(ids), "skipped": skipped, "references": sum(map(len, references))},
         )
         if given.metrics_only:
             return scores
@@ -108,13 +112,20 @@ class WrittenTexts:
             scores.quoted = quoted_rows(self.config.name)
         return scores
 
-    def _read(self, given: BenchInput) -> tuple[list[str], list[str], list[list[str]]]:
+    def _read(self, given: BenchInput) -> tuple[tuple[list[str], list[str], list[list[str]]], int]:
+        """Ids, texts, references of each; how many rows of prepared data are no items."""
         if given.predictions is None:
             raise UserError(f"{self.config.name} scores texts that are written: give --predictions FILE")
-        if self.config.annotations is None:
-            raise UserError(f"{self.config.name} needs references: give --annotations FILE (lines, or JSON rows)")
-        annotations = Path(self.config.annotations).expanduser()
-        return paired_texts(given.predictions, annotations, self.fields, self.reference_fields)
+        if self.config.annotations is not None:
+            file = Path(self.config.annotations).expanduser()
+            true = read_references(file, self.reference_fields or self.fields)
+            return paired_texts(given.predictions, self.fields, true, f"references {file}"), 0
+        if given.data is None:
+            raise UserError(f"{self.config.name} needs references: give --annotations FILE (lines, or JSON rows), or "
+                            "prepared data by --data")  # fmt: skip
+        true, skipped = prepared_texts(given.data, str(given.split), self.column)
+        where = f"{given.data.artifact.label}, split {given.split!r}"
+        return paired_texts(given.predictions, self.fields, true, where, skipped), len(skipped)
 
 
 class Summaries(WrittenTexts):
@@ -153,6 +164,7 @@ class Yelp(WrittenTexts):
     """`bleu`: of the corpus, up to four words, of the tokens between spaces as they stand, in percent."""
 
     Config = YelpConfig
+    column = "references"
     fields = ("text", "prediction", "output")
     reference_fields = ("reference", "text")  # beside a reference `text` is the source
     official_items = 1_000

@@ -497,7 +497,8 @@ class Scores:
 class Bench(Protocol):
     """What `evaluate --bench` names. Files that it reads are keys of its Config, which flags of the same names set.
 
-    One that scores result files (`--predictions`) says `reads_predictions = True`. One whose scores depend on tools
+    One that scores result files (`--predictions`) says `reads_predictions = True`, and by `tables` which tables of
+    prepared data hold its references where no --annotations are named. One whose scores depend on tools
     that may be absent has `scorer() -> {what: name}`, which enters the request and the result.
     """
 

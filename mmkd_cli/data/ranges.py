@@ -29,9 +29,6 @@ ROWS_PER_RECORD_BATCH = 100
 
 MOST_PICTURE_BYTES = 1 << 30
 
-_WHAT = {"texts": "text", "questions": "question"}
-"""What a row of a table is called in a message."""
-
 
 @dataclass(frozen=True)
 class Range:
@@ -132,11 +129,13 @@ class RangeWriter:
         """The row as it is written. A picture that can't be used is null; an empty caption and a row with a `problem`
         stay, rejected like it."""
         problem = row.pop("problem", "")
-        if part.table == "texts" and row["image_row"] >= 0 and not row["text"].strip():
+        is_caption = part.table == "texts" and row["image_row"] >= 0
+        if is_caption and not row["text"].strip():
             problem = "the caption is empty"
         if problem:
-            name = f"{part.table.removesuffix('s')}_id"
-            self._reject(f"{_WHAT.get(part.table, 'row')} {row[name]!r}", row[name], problem, number, part, rejected)
+            one = row[f"{part.table.removesuffix('s')}_id"]
+            what = "caption" if is_caption else part.table.removesuffix("s")
+            self._reject(f"{what} {one!r}", one, problem, number, part, rejected)
         if "image" not in row:
             return row
         try:

@@ -18,7 +18,7 @@ from pydantic import SerializeAsAny
 
 from mmkd_cli.core import artifacts, console, lineage, paths
 from mmkd_cli.core import config as configs
-from mmkd_cli.core.artifacts import Artifact, FileRecord, Plan
+from mmkd_cli.core.artifacts import Artifact, FileRecord, Input, Plan
 from mmkd_cli.core.config import Config as Table
 from mmkd_cli.core.config import StageConfig, key
 from mmkd_cli.core.contracts import Bench, BenchInput, Scores, StageContext
@@ -27,6 +27,7 @@ from mmkd_cli.core.fingerprints import sha256_file, sha256_json, without_notes
 
 if TYPE_CHECKING:
     from mmkd_cli.stages.evaluation_inputs import Opened
+    from mmkd_cli.stages.scored_texts import ScoredTexts
 
 
 class Config(StageConfig):
@@ -40,7 +41,9 @@ class Config(StageConfig):
     )
     image_model: str | None = key(None, "the half that embeds pictures", identity=False)
     text_model: str | None = key(None, "the half that embeds texts", identity=False)
-    data: str | None = key(None, "prepared data (default: the run's own)", identity=False)
+    data: str | None = key(
+        None, "prepared data (default: the run's own; of --predictions those that hold the references)", identity=False
+    )
     cache: str | None = key(None, "the teacher's signals (default: the run's own)", identity=False)
     teacher_weights: str | None = key(
         None, "where the weights of the run's teacher are now, if it has to run and they were moved", identity=False
@@ -81,11 +84,12 @@ class Job:
 
             self.other = open_other(context.root, config.against, self.bench_name)
         _check_given(config, self.bench_name, getattr(bench, "reads_predictions", False))
-        self.written: Artifact | None = None
-        if config.predictions is not None and not Path(config.predictions).is_file():
-            self.written = _written(context.root, config.predictions)
-            file = str(self.written.path / self.written.content["predictions"])
-            self.config = config = config.model_copy(update={"predictions": file})
+        self.scored: ScoredTexts | None = None
+        if config.predictions is not None:
+            from mmkd_cli.stages.scored_texts import open_scored_texts
+
+            self.scored = open_scored_texts(config, context.root, bench)
+            self.config = config = config.model_copy(update={"predictions": self.scored.file})
         self.ready = config.embeddings or config.predictions
         if not self.ready:
             from mmkd_cli.stages.evaluation_inputs import open_inputs
@@ -135,7 +139,7 @@ class Job:
         live: only where a cache was named is its precision part of what was asked.
         """
         config, opened = self.config, self.opened
-        inputs = opened.inputs() if opened else (self.written.as_input("predictions"),) if self.written else ()
+        inputs = self.inputs
         identity: dict[str, Any] = {
             "stage": "evaluate",
             "config": configs.identity(config),
@@ -156,13 +160,15 @@ class Job:
         plan = Plan("result", "evaluate", self.context.name or "", identity, config.model_dump(mode="json"), inputs)
         if self.context.name:
             return plan
-        of = opened.label if opened else self.written.name if self.written else Path(str(self.ready)).stem
+        result = self.scored.result if self.scored else None
+        of = opened.label if opened else result.name if result else Path(str(self.ready)).stem
         return replace(plan, name=artifacts.default_name([self.bench_name, of], plan))
 
     def _given(self) -> BenchInput:
         config, opened = self.config, self.opened
         if config.predictions is not None:
-            return BenchInput(predictions=Path(config.predictions), split=self.split)
+            assert self.scored is not None
+            return BenchInput(predictions=Path(config.predictions), split=self.split, data=self.scored.data)
         if opened is None:
             from mmkd_cli.benches.embeddings_file import read_embeddings
 
@@ -219,10 +225,10 @@ class Job:
         """What scores.json holds and `--json` prints (FORMATS.md, result)."""
         opened = self.opened
         model: dict[str, Any] = {"name": opened.name, "kind": opened.kind} if opened else {
-            "name": self.written.name if self.written else Path(str(self.ready)).name,
+            "name": self.scored.name if self.scored else Path(str(self.ready)).name,
             "kind": "embeddings" if self.config.embeddings else "predictions",
         }  # fmt: skip
-        fingerprints = {i.role: i.fingerprint for i in (opened.inputs() if opened else ())} | self.files
+        fingerprints = {i.role: i.fingerprint for i in self.inputs if i.kind != "result"} | self.files
         if opened is not None and opened.kind != "run":
             fingerprints["model"] = sha256_json(opened.model.identity())
         if self.config.layer is not None:
@@ -246,16 +252,18 @@ class Job:
         from mmkd_cli.benches.zero_shot import zero_shot
 
         opened = self.opened
-        run = opened.runs[0] if opened and opened.kind == "run" else self._behind("model")
+        behind = self.scored.behind if self.scored else lambda role: None
+        run = opened.runs[0] if opened and opened.kind == "run" else behind("model")
         runs, seen = lineage.trained_on(self.context.root, run) if run else ([], [])
-        data = opened.data.artifact if opened and opened.data else self._behind("data")
+        prepared = opened.data if opened else self.scored.data if self.scored else None
+        data = prepared.artifact if prepared else behind("data")
         shows = getattr(self.bench, "sources", frozenset()) if official else None
         return zero_shot(runs, seen, data, shows, matching=getattr(self.bench, "matching", True))
 
-    def _behind(self, role: str) -> Artifact | None:
-        """The run, or the data, that texts of `mmkd generate` were written from."""
-        made_from = [i for i in self.written.inputs if i.role == role] if self.written else []
-        return lineage.find(self.context.root, made_from[0]) if made_from else None
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """Artifacts that the scores are made from."""
+        return self.opened.inputs() if self.opened else self.scored.inputs() if self.scored else ()
 
     @cached_property
     def files(self) -> dict[str, str]:
@@ -283,8 +291,8 @@ class Job:
         """Of prepared data, of a bench's own files; of ready embeddings nobody knows."""
         if self.opened is not None:
             return self.opened.split
-        if self.config.predictions is not None and self.config.split is not None:
-            return self.config.split
+        if self.scored is not None and self.scored.split is not None:
+            return self.scored.split
         return None if self.bench.needs_data else self.bench.default_split
 
     def _compared(self, document: dict[str, Any], folder: Path, other: Artifact) -> dict[str, Any]:
@@ -323,24 +331,12 @@ def _check_given(config: Config, bench: str, reads_predictions: bool) -> None:
         raise UserError(
             f"bench {bench!r} scores texts that are written: give --predictions FILE, the bench's result file"
         )
-    models = ("model", "image_model", "text_model", "data", "cache", "layer", "teacher_weights")
-    for flag, apart in (("predictions", ("embeddings", *models)), ("embeddings", (*models, "split"))):
+    models = ("model", "image_model", "text_model", "cache", "layer", "teacher_weights")
+    for flag, apart in (("predictions", ("embeddings", *models)), ("embeddings", (*models, "data", "split"))):
         if getattr(config, flag) is None:
             continue
         if given := [name.replace("_", "-") for name in apart if getattr(config, name) is not None]:
             raise UserError(f"--{flag} takes the place of --{given[0].removeprefix('teacher-')}: leave one of them out")
-
-
-def _written(root: Path, name: str) -> Artifact:
-    """A result of `mmkd generate`, finished."""
-    missing = f"predictions {name} is not a file: give the bench's result file, or a result of `mmkd generate`"
-    try:
-        found = artifacts.open_artifact(root, name, "result")
-    except UserError as error:
-        raise UserError(f"{missing} ({error})") from None
-    if "predictions" not in found.content:
-        raise UserError(f"{missing} ({found.label} is of `mmkd {found.plan['stage']}`)")
-    return found
 
 
 def _renewed(artifact: Artifact, plan: Plan) -> Artifact:

@@ -172,19 +172,21 @@ class Job:
         return self.opened.writer()
 
     @cached_property
-    def rejected(self) -> set[int]:
-        """Rows of the images table (of texts, their own) that hold nothing."""
+    def rejected(self) -> tuple[set[int], set[int]]:
+        """Rows that hold nothing: of the images (where texts are about pictures), and of the items' own table."""
         assert self.opened.data is not None
-        table = "images" if self.task.sees else self.task.table
-        return {*self.opened.data.rejected(self.opened.split, table).tolist()}
+        tables = ("images" if self.task.sees else "", "" if self.task.files() else self.task.table)
+        of = [set(self.opened.data.rejected(self.opened.split, name).tolist()) if name else set() for name in tables]
+        return of[0], of[1]
 
     def _require_allowed(self) -> None:
-        if self.rejected and not self.config.allow_rejected:
+        count = len(self.rejected[0]) + (len(self.rejected[1]) if self.task.table != "images" else 0)
+        if count and not self.config.allow_rejected:
             assert self.opened.data is not None
-            first = next(row for row in (self.opened.data.artifact.manifest or {})["rejected"]
-                         if row["split"] == self.opened.split)  # fmt: skip
+            every, tables = (self.opened.data.artifact.manifest or {})["rejected"], ("images", self.task.table)
+            first = next(row for row in every if row["split"] == self.opened.split and row["table"] in tables)
             raise UserError(
-                f"{len(self.rejected)} rows of the data were rejected when it was prepared (first: "
+                f"{count} rows of the data were rejected when it was prepared (first: "
                 f"{lineage.rejected_row(first)}): say --allow-rejected to write without them"
             )
 
@@ -228,10 +230,12 @@ class Job:
                 paths.write_atomic(_part(folder, number), "".join(map(_line, lines)))
 
     def _items(self, first: int, last: int) -> Sequence[TextItem]:
-        items = self.task.items(self.opened.tables, first, last)
-        if self.task.sees:
-            return [item for item in items if item.image_row >= 0 and item.image_row not in self.rejected]
-        return [item for row, item in enumerate(items, first) if row not in self.rejected]
+        pictures, own = self.rejected
+        items = enumerate(self.task.items(self.opened.tables, first, last), first)
+        return [
+            item for row, item in items
+            if row not in own and not (self.task.sees and (item.image_row < 0 or item.image_row in pictures))
+        ]  # fmt: skip
 
     def _written(self, writer: Writer, items: Sequence[TextItem], meter: console.Meter | None = None) -> list[str]:
         images = None

@@ -65,12 +65,13 @@ def open_writing(config: Any, root: Path, task: Task, device: str, *, workers: i
 def _library(config: Any, root: Path, task: Task, place: str, device: str, needs_data: bool) -> Writing:
     """A language model of transformers; it sees no pictures."""
     from mmkd_cli.architectures.transformers_folder import folder_identity
-    from mmkd_cli.architectures.writer import Writer
+    from mmkd_cli.architectures.writer import Writer, writing_config
     from mmkd_cli.core.hub import hub_folder
 
     if task.sees:
         raise UserError(f"model hf:{place} sees no pictures: name a run of vlkd by --model, or another --task")
     folder = hub_folder(place)
+    writing_config(folder)
     data, split = _data(config, root) if needs_data else (None, DEFAULT_SPLIT)
     inputs = (data.artifact.as_input("data"),) if data else ()
     identity = {"library": "transformers", "files": folder_identity(folder, root / ".hashes", tokenizer=True)}

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
-from mmkd_cli.benches.text_page import Said, drawn, section
+from mmkd_cli.benches.text_page import Said, Stored, drawn, section
 from mmkd_cli.core.contracts import Task
-from mmkd_cli.data.pictures import decode
 from mmkd_cli.reports.page import write_page
 
 if TYPE_CHECKING:
@@ -31,10 +29,8 @@ def write_page_of(folder: Path, opened: Writing, task: Task, config: Any) -> Non
         true = [(text, "reference") for text in captions.get(line["image_row"], [])]
         return Said(line["id"], line["asked"], line["text"], true, None, "")
 
-    def picture(place: int) -> Image.Image:
-        return decode(tables["images"].with_format("arrow")[lines[place]["image_row"]]["image"][0]["bytes"].as_py())
-
-    blocks = section("Texts", shown, len(lines), said, picture if task.sees else None)
+    pictures = Stored(tables["images"], [line["image_row"] for line in lines]) if task.sees else None
+    blocks = section("Texts", shown, len(lines), said, pictures)
     write_page(folder / "report.html", f"{config.task.name}: {opened.label}", blocks)
 
 

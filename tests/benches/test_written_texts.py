@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from mmkd_cli.benches import written_texts
 from mmkd_cli.benches.runner import open_bench
-from mmkd_cli.benches.text_files import paired_texts
+from mmkd_cli.benches.text_files import paired_texts, read_references
 from mmkd_cli.core.contracts import BenchInput, Scores
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.metrics.bleu import bleu_scores
@@ -19,6 +20,10 @@ from mmkd_cli.metrics.rouge import NAMES, rouge
 from tests.benches.text_bench_files import SUMMARIES, summaries, write, yelp
 
 FIELDS = ("summary", "text")
+
+
+def paired(said: Path, true: Path, names: Sequence[str], reference_names: Sequence[str] | None = None) -> Any:
+    return paired_texts(said, names, read_references(true, reference_names or names), f"references {true}")
 
 
 def run(bench: str, keys: dict[str, Any], predictions: Path, **more: Any) -> Scores:
@@ -72,12 +77,12 @@ def test_rows_with_ids_lines_without_and_both(tmp_path: Path) -> None:
     rows, lines = tmp_path / "r.json", tmp_path / "s.hypo"
     write(rows, [{"id": 5, "summary": "five"}, {"id": "6", "text": "six"}])
     write(lines, "fünf\n\n")
-    assert paired_texts(lines, rows, FIELDS) == (["1", "2"], ["fünf", ""], [["five"], ["six"]])
+    assert paired(lines, rows, FIELDS) == (["1", "2"], ["fünf", ""], [["five"], ["six"]])
     said = tmp_path / "s.json"
     write(said, [{"id": "6", "summary": "sechs"}, {"id": "5", "summary": "fuenf"}])
-    assert paired_texts(said, rows, FIELDS) == (["5", "6"], ["fuenf", "sechs"], [["five"], ["six"]])
+    assert paired(said, rows, FIELDS) == (["5", "6"], ["fuenf", "sechs"], [["five"], ["six"]])
     write(tmp_path / "t.target", "plain\nsource\tone\ttwo")
-    assert paired_texts(said, tmp_path / "t.target", FIELDS)[2] == [["plain"], ["one", "two"]]
+    assert paired(said, tmp_path / "t.target", FIELDS)[2] == [["plain"], ["one", "two"]]
 
 
 @pytest.mark.parametrize(
@@ -92,14 +97,14 @@ def test_lines_that_are_too_many_or_too_few_are_refused(tmp_path: Path, said: st
     write(tmp_path / "s.txt", said)
     write(tmp_path / "t.txt", true)
     with pytest.raises(UserError, match=complaint):
-        paired_texts(tmp_path / "s.txt", tmp_path / "t.txt", FIELDS)
+        paired(tmp_path / "s.txt", tmp_path / "t.txt", FIELDS)
 
 
 def test_rows_of_which_some_have_ids_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "t.json", [{"id": 1, "summary": "one"}, {"summary": "two"}])
     write(tmp_path / "s.json", [{"id": 2, "summary": "two"}, {"id": 1, "summary": "one"}])
     with pytest.raises(UserError, match=r"t\.json, row 1: field 'id' is missing, other rows have one"):
-        paired_texts(tmp_path / "s.json", tmp_path / "t.json", FIELDS)
+        paired(tmp_path / "s.json", tmp_path / "t.json", FIELDS)
 
 
 def test_a_reference_stands_beside_its_source(tmp_path: Path) -> None:
@@ -114,14 +119,14 @@ def test_files_that_are_not_of_the_layout_are_named(tmp_path: Path) -> None:
     write(tmp_path / "t.json", [{"id": 1, "summary": "x"}, {"id": 1, "summary": "x"}])
     (tmp_path / "latin.txt").write_bytes("é".encode("latin-1"))
     with pytest.raises(UserError, match=r"s\.json, row 0: field 'summary' is missing, it has 'id', 'other'"):
-        paired_texts(tmp_path / "s.json", tmp_path / "t.json", FIELDS)
+        paired(tmp_path / "s.json", tmp_path / "t.json", FIELDS)
     write(tmp_path / "s.json", [{"id": 1, "summary": "x"}])
     with pytest.raises(UserError, match="two rows have the id '1'"):
-        paired_texts(tmp_path / "s.json", tmp_path / "t.json", FIELDS)
+        paired(tmp_path / "s.json", tmp_path / "t.json", FIELDS)
     with pytest.raises(UserError, match=r"latin\.txt is not UTF-8"):
-        paired_texts(tmp_path / "latin.txt", tmp_path / "latin.txt", FIELDS)
+        paired(tmp_path / "latin.txt", tmp_path / "latin.txt", FIELDS)
     with pytest.raises(UserError, match=r"gone\.txt is not there"):
-        paired_texts(tmp_path / "gone.txt", tmp_path / "gone.txt", FIELDS)
+        paired(tmp_path / "gone.txt", tmp_path / "gone.txt", FIELDS)
     with pytest.raises(UserError, match="needs references: give --annotations"):
         run("yelp", {}, tmp_path / "s.json")
     assert json.loads((tmp_path / "s.json").read_text())

@@ -67,7 +67,7 @@ def no_column(where: str, name: str, there: Collection[str], key: str) -> UserEr
     meant = difflib.get_close_matches(name, map(str, there), n=1)
     hint = f" (did you mean {meant[0]!r}?)" if meant else ""
     ways = [f"rename one to {name!r}", *([f"say which by --set source.{key}=NAME"] if key else [])]
-    return UserError(f"{where} has no column {name!r}, its columns are {listed(there)}{hint}: {', or '.join(ways)}")
+    return UserError(f"{where} has no column {name!r}, its columns are {listed(there)}: {', or '.join(ways)}{hint}")
 
 
 def inner_path(name: str, where: str) -> str:

@@ -106,7 +106,7 @@ def test_ids_are_the_tables_own(tmp_path: Path) -> None:
     [
         (
             {"train.jsonl": '{"documnet": "x"}'},
-            r"no column 'document', .* \(did you mean 'documnet'\?\).*text_column=NAME",
+            r"no column 'document', .*text_column=NAME \(did you mean 'documnet'\?\)",
         ),
         ({"train.jsonl": '{"document": 3}'}, r"line 1, column 'document': a text is needed, not 3"),
         ({"train.csv": "document,summary\na,b,c\n"}, "row 1 .*3 fields, the header has 2"),
