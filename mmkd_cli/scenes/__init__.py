@@ -3,6 +3,7 @@
 picture = scene(seed=0, index=7, split="train")
 draw(picture, size=64)      # uint8 [64, 64, 3]
 captions(picture)           # five texts
+questions(picture)          # five questions, ten answers each
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from mmkd_cli.scenes.description import Ground, Scene, SceneObject
 from mmkd_cli.scenes.drawing import draw
 from mmkd_cli.scenes.geometry import Relation, position, relations
 from mmkd_cli.scenes.labels import CLASS_NAMES, class_label
+from mmkd_cli.scenes.questions import QUESTIONS, Question, questions
 from mmkd_cli.scenes.splits import SPLITS
 from mmkd_cli.scenes.swaps import SWAP_KINDS, Swap, swap
 from mmkd_cli.scenes.vocabulary import COLOURS, FILLS, GROUND_COLOURS, POSITIONS, RELATIONS, SHAPES, SIZES, TEXTURES
@@ -23,6 +25,7 @@ __all__ = [
     "FILLS",
     "GROUND_COLOURS",
     "POSITIONS",
+    "QUESTIONS",
     "RELATIONS",
     "SHAPES",
     "SIZES",
@@ -30,6 +33,7 @@ __all__ = [
     "SWAP_KINDS",
     "TEXTURES",
     "Ground",
+    "Question",
     "Relation",
     "Scene",
     "SceneObject",
@@ -38,6 +42,7 @@ __all__ = [
     "class_label",
     "draw",
     "position",
+    "questions",
     "relations",
     "scene",
     "swap",

@@ -1,4 +1,5 @@
-"""The built-in world as a source: pictures drawn when their row is written, five captions each, a class label."""
+"""The built-in world as a source: pictures drawn when their row is written; five captions and five questions of each,
+and a class label."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from PIL import Image
 from mmkd_cli import scenes
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import SourceTable
-from mmkd_cli.data.tables import image_features, text_features
+from mmkd_cli.data.tables import image_features, question_features, text_features
 
 CAPTIONS = 5
 """Of each scene."""
@@ -32,6 +33,7 @@ class ScenesConfig(Config):
     objects: int = key(0, "in every picture: 1 to 4; 0: one to four", source="[U]", absent=0, ge=0, le=4)
     label: Literal["shape", "colour", "colour-shape"] = key("shape", "what of the largest object is the class",
                                                             source="[U]")  # fmt: skip
+    questions: bool = key(True, "whether questions and answers are written, too", source="[U]", absent=False)
 
 
 class Scenes:
@@ -48,21 +50,24 @@ class Scenes:
         return iter(())
 
     def identity(self, memory: Path | None = None) -> dict[str, Any]:
-        """SHA-256 of each split's first picture and captions: another drawing is another world."""
+        """SHA-256 of each split's first picture, captions and questions: another drawing is another world."""
         return {split: self._digest(split) for split in self._rows}
 
     def _digest(self, split: str) -> str:
         first = self._scene(0, split)
         digest = hashlib.sha256(scenes.draw(first, self.config.size).tobytes())
         digest.update("\n".join(scenes.captions(first)).encode())
+        if self.config.questions:
+            digest.update(repr(scenes.questions(first)).encode())
         return digest.hexdigest()
 
     def _scene(self, row: int, split: str) -> scenes.Scene:
         return scenes.scene(self.config.seed, row, split, self.config.objects)
 
     def tables(self) -> Sequence[SourceTable]:
-        """`images` and `texts` of each split with rows."""
-        return [t for split, rows in self._rows.items() for t in (self._images(split, rows), self._texts(split, rows))]
+        """`images`, `texts` and `questions` of each split with rows."""
+        kinds = [self._images, self._texts, *([self._questions] if self.config.questions else [])]
+        return [of(split, rows) for split, rows in self._rows.items() for of in kinds]
 
     def _images(self, split: str, rows: int) -> SourceTable:
         def read(first: int, last: int) -> Iterator[dict[str, Any]]:
@@ -85,3 +90,16 @@ class Scenes:
                         yield {"text_id": str(place), "text": text, "image_row": number}
 
         return SourceTable("texts", split, rows * CAPTIONS, text_features(), read)
+
+    def _questions(self, split: str, rows: int) -> SourceTable:
+        each = scenes.QUESTIONS
+
+        def read(first: int, last: int) -> Iterator[dict[str, Any]]:
+            for number in range(first // each, -(-last // each)):
+                for place, one in enumerate(scenes.questions(self._scene(number, split)), number * each):
+                    if first <= place < last:
+                        yield {"question_id": str(place), "question": one.text, "image_row": number,
+                               "question_type": one.question_type, "answer_type": one.answer_type,
+                               "answer": one.answer, "answers": list(one.answers)}  # fmt: skip
+
+        return SourceTable("questions", split, rows * each, question_features(), read)

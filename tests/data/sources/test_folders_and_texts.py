@@ -86,7 +86,8 @@ def test_wrong_texts_are_one_line(tmp_path: Path) -> None:
 def test_scenes_are_those_of_the_world() -> None:
     found = source("scenes", seed=3, train=4, val=0, test=2, size=32, label="colour")
     assert [(t.name, t.split, t.rows) for t in found.tables()] == [
-        ("images", "train", 4), ("texts", "train", 20), ("images", "test", 2), ("texts", "test", 10)
+        ("images", "train", 4), ("texts", "train", 20), ("questions", "train", 20),
+        ("images", "test", 2), ("texts", "test", 10), ("questions", "test", 10),
     ]  # fmt: skip
     third = scenes.scene(3, 2, "train")
     row = rows(found, "images", step=3)[2]
@@ -96,6 +97,13 @@ def test_scenes_are_those_of_the_world() -> None:
     assert tuple(r["text"] for r in texts[10:15]) == scenes.captions(third)
     assert [r["text_id"] for r in texts] == [str(n) for n in range(20)]
     assert [r["image_row"] for r in texts] == [n // 5 for n in range(20)]
+    asked = rows(found, "questions", step=3)[10:15]
+    assert [(r["question"], tuple(r["answers"])) for r in asked] == [
+        (one.text, one.answers) for one in scenes.questions(third)
+    ]
+    assert [(r["question_id"], r["image_row"]) for r in asked] == [(str(n), 2) for n in range(10, 15)]
+    without = source("scenes", seed=3, train=4, val=0, test=0, questions=False)
+    assert [t.name for t in without.tables()] == ["images", "texts"]
     single = rows(source("scenes", seed=3, train=4, val=0, test=0, objects=1), "images", step=4)[2]
     alone = scenes.scene(3, 2, "train", objects=1)
     assert np.array_equal(np.asarray(Image.open(BytesIO(single["image"]))), scenes.draw(alone))
