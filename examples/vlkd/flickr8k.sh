@@ -20,6 +20,7 @@ mmkd cache-teacher --teacher timm --arch tf_efficientnet_lite0 \
 mmkd distill --config ../mm-d2v2/flickr8k.toml --data flickr8k --cache cnn --name joint-space
 mmkd cache-teacher --teacher run:joint-space --data flickr8k --name joint
 python caption_bart.py --data flickr8k --out "$ROOT/caption-bart"
+python caption_bart.py --data flickr8k --epochs 0 --out "$ROOT/random-bart"
 
 scored() { # NAME FILE SPLIT
     mmkd evaluate --bench flickr8k-caption --predictions "$2" --annotations "$SET/dataset_flickr8k.json" \
@@ -50,3 +51,6 @@ captioned spans
 mmkd distill --config flickr8k.toml --data flickr8k --cache joint --set "student.weights=$ROOT/caption-bart" \
     --set "method.mask_ratio=[0.2, 0.9]" --set method.mask_whole=0.5 --name whole
 captioned whole
+mmkd finetune --task caption --model "hf:$ROOT/random-bart" --data flickr8k --cache joint --name captioner \
+    --set train.batch_size=128 --set train.peak_lr=1e-3 --set train.epochs=10 --set student.max_tokens=40
+captioned captioner
