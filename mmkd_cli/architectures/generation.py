@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from mmkd_cli.core.config import Config, key
 
+MASK = "<mask>"
+"""In a prompt: where the text that is written stands."""
+
 
 class GenerationConfig(Config):
     """How texts are written. What is None is as the model's own generation_config.json says."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -25,7 +26,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
-from mmkd_cli.architectures.generation import GenerationConfig
+from mmkd_cli.architectures.generation import MASK, GenerationConfig
 from mmkd_cli.architectures.transformers_folder import load_pretrained, open_config, open_tokenizer
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.training.randomness import generator
@@ -59,10 +60,14 @@ def writing_config(folder: Path) -> Any:
 
 
 class Writer:
-    """A loaded model with its tokenizer. remember: how a picture joins the encoder's states; None: it sees none."""
+    """A loaded model with its tokenizer. How it sees pictures, if at all: memory, they join the encoder's states;
+    begin, a causal model goes on from them, [B, d] -> inputs [B, P, D]."""
 
-    def __init__(self, model: Any, tokenizer: Any, remember: Remember | None = None) -> None:
-        self.model, self.tokenizer, self.remember = model.eval(), tokenizer, remember
+    def __init__(
+        self, model: Any, tokenizer: Any, memory: Remember | None = None,
+        begin: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:  # fmt: skip
+        self.model, self.tokenizer, self.memory, self.begin = model.eval(), tokenizer, memory, begin
         self.encodes = bool(model.config.is_encoder_decoder)
         self.positions: int | None = getattr(model.config, "max_position_embeddings", None)
 
@@ -78,7 +83,8 @@ class Writer:
         self, asked: Sequence[Asked], how: GenerationConfig, *, batch_size: int, seed: int = 0,
         images: Tensor | None = None, precision: str = "float32", done: Callable[[int], None] = lambda rows: None,
     ) -> list[str]:  # fmt: skip
-        """What follows each text's prefix (of a causal model its source), special tokens left out.
+        """What follows each text's prefix (of a causal model its source; of one that sees pictures the prefix, or what
+        stands before the mask of its source), special tokens left out.
 
         images [n, d]: a vector of each text's picture. done: told how many texts more there are.
         """
@@ -88,9 +94,9 @@ class Writer:
         device = self.model.device
         for rows in self._batches(sources, prefixes, batch_size):
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                inputs, begun = self._inputs(rows, sources, prefixes, images)
+                inputs, begun, taken = self._inputs(rows, sources, prefixes, images)
                 longest = how.max_new_tokens if self.positions is None else min(
-                    how.max_new_tokens, self.positions - begun
+                    how.max_new_tokens, self.positions - taken
                 )  # fmt: skip
                 written = self.model.generate(
                     **inputs, **self._options(how, longest), logits_processor=self._draws(how, rows, asked, seed)
@@ -105,7 +111,11 @@ class Writer:
         """Token ids, cut to what the model has positions for (a causal model needs one more to write)."""
         most = None if self.positions is None else self.positions - (0 if self.encodes else 1)
         text = one.source if self.encodes else one.source + one.prefix
+        if self.begin is not None:
+            text = one.prefix or one.source.partition(MASK)[0].rstrip()
         ids = self.tokenizer(text, truncation=most is not None, max_length=most)["input_ids"]
+        if self.begin is not None:
+            return list(ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id else ids)
         if not ids:
             raise UserError("an empty text gives this model nothing to go on from: give a --prompt")
         return list(ids)
@@ -144,8 +154,8 @@ class Writer:
     def _inputs(
         self, rows: Sequence[int], sources: Sequence[Sequence[int]], prefixes: Sequence[Sequence[int]],
         images: Tensor | None,
-    ) -> tuple[dict[str, Any], int]:  # fmt: skip
-        """Keyword arguments, and how many tokens of each output were given."""
+    ) -> tuple[dict[str, Any], int, int]:  # fmt: skip
+        """Keyword arguments, how many tokens of each output were given, and how many positions they take."""
         device = self.model.device
         longest = max(len(sources[row]) for row in rows)
         ids = torch.full((len(rows), longest), self.tokenizer.pad_token_id or 0, device=device)
@@ -153,17 +163,23 @@ class Writer:
         for place, row in enumerate(rows):
             ids[place, : len(sources[row])] = torch.tensor(sources[row], device=device)
             mask[place, : len(sources[row])] = 1
+        if self.begin is not None:
+            assert images is not None, "this model goes on from pictures"
+            begun = self.begin(images[list(rows)].to(device))
+            inputs = torch.cat([begun, self.model.get_input_embeddings()(ids)], dim=1)
+            seen = F.pad(mask, (begun.shape[1], 0), value=1)
+            return {"inputs_embeds": inputs, "attention_mask": seen}, 0, inputs.shape[1]
         if not self.encodes:
-            return {"input_ids": ids, "attention_mask": mask}, longest
+            return {"input_ids": ids, "attention_mask": mask}, longest, longest
         decoder = torch.tensor([list(prefixes[row]) for row in rows], device=device)
         given = {"decoder_input_ids": decoder, "attention_mask": mask}
         if images is None:
-            return {"input_ids": ids, **given}, decoder.shape[1]
-        assert self.remember is not None, "this model sees no pictures"
+            return {"input_ids": ids, **given}, decoder.shape[1], decoder.shape[1]
+        assert self.memory is not None, "this model sees no pictures"
         states = self.model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
-        memory, seen = self.remember(states, mask, images[list(rows)].to(device))
+        memory, seen = self.memory(states, mask, images[list(rows)].to(device))
         outputs = BaseModelOutput(last_hidden_state=memory)  # type: ignore[arg-type]
-        return {**given, "encoder_outputs": outputs, "attention_mask": seen}, decoder.shape[1]
+        return {**given, "encoder_outputs": outputs, "attention_mask": seen}, decoder.shape[1], decoder.shape[1]
 
     def _options(self, how: GenerationConfig, longest: int) -> dict[str, Any]:
         names = ("num_beams", "min_new_tokens", "length_penalty", "no_repeat_ngram_size")

@@ -15,7 +15,7 @@ def distill(
     student: Annotated[
         str | None,
         typer.Option(
-            help="What is trained: unimodal, ..., or a CLIP: open_clip:ARCH:FILE, hf:FOLDER.",
+            help="What is trained: unimodal, ..., or open_clip:ARCH:FILE, hf:FOLDER.",
             autocompletion=names_of("students"),
         ),
     ] = None,

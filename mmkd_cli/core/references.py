@@ -92,16 +92,23 @@ def _transformers_teacher(model_type: str) -> str:
     known = model_type.lower()
     if known.startswith("data2vec"):
         return "data2vec"
-    return "clip" if "clip" in known or "siglip" in known else "lm"
+    return "clip" if _is_clip(known) else "lm"
+
+
+def _is_clip(model_type: str) -> bool:
+    return "clip" in model_type or "siglip" in model_type
 
 
 def student_table(text: str) -> dict[str, str]:
-    """What `--student` names, as the keys of the config's student table: a registered name, a CLIP, a BART."""
+    """What `--student` names, as the keys of the config's student table: a registered name, a CLIP, a BART, another
+    language model of transformers."""
     library, arch, weights = parse_model(text)
     if library in ("timm", "diffusers"):
         raise UserError(f"--student {text}: {library} has no model of pictures and texts: name one of open_clip or hf")
     if library == "hf":
-        return {"name": "bart" if _model_type(arch).startswith("bart") else "clip", "weights": arch}
+        known = _model_type(arch).lower()
+        name = "bart" if known.startswith("bart") else "clip" if _is_clip(known) else "prefix"
+        return {"name": name, "weights": arch}
     named = {"name": "clip", "arch": arch} if library else {"name": arch}
     return {**named, "weights": weights} if weights else named
 

@@ -69,6 +69,9 @@ TABLES: dict[str, dict[str, Entry]] = {
         "clip": Entry("mmkd_cli.students.clip:Clip", "CLIP (open_clip or transformers), tuned in part or whole"),
         "mm-d2v2": Entry("mmkd_cli.students.mm_d2v2:MmD2v2", "specific and shared blocks for image and text (F to L)"),
         "bart": Entry("mmkd_cli.students.bart:Bart", "BART with maps to and from CLIP's joint space (VLKD)"),
+        "prefix": Entry(
+            "mmkd_cli.students.prefix:Prefix", "a frozen causal language model behind maps from CLIP's joint space"
+        ),
     },
     "methods": {
         "cls-regression": Entry(
@@ -78,6 +81,9 @@ TABLES: dict[str, dict[str, Entry]] = {
         "sds": Entry("mmkd_cli.methods.sds:Sds", "tune a CLIP by score distillation from Stable Diffusion (SDS-CLIP)"),
         "plm-kl": Entry(
             "mmkd_cli.methods.plm_kl:PlmKl", "teach CLIP's text encoder a language model's token distributions"
+        ),
+        "prefix": Entry(
+            "mmkd_cli.methods.prefix:Prefix", "map CLIP's vectors to the input of a frozen language model, on captions"
         ),
         "contrastive": Entry("mmkd_cli.methods.sds:Contrastive", "tune a CLIP by its own loss: the control arm of sds"),
         "vlkd": Entry("mmkd_cli.methods.vlkd:Vlkd", "CLIP teaches BART to see: TTDM, ITCL, ICTI (VLKD)"),

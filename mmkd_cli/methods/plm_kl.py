@@ -153,8 +153,8 @@ class PlmKl:
             "b": f"KL at the same places of teacher and student: {masks}",
             "c": f"vocabularies differ: a table of the teacher's {said.vocabulary_size:,} tokens on CLIP's text blocks",
             "d": f"temperature behind the softmax, arguments of kl_div changed places: {form}, {method.reduction}",
-            "e": "49406 is CLIP's start of text, no <IMG>: it is of generation, and not trained here",
-            "f": "the prefix of two vectors for the language model is of generation, and not trained here",
+            "e": "49406 is CLIP's start of text, no <IMG>: it is of generation, which the method prefix trains",
+            "f": "the prefix of two vectors for the language model is of generation: the method prefix trains its maps",
             "g": f"transformers has no RN50x4: the student is {config.student.arch or config.student.weights}",
         }
 

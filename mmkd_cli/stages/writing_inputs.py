@@ -58,7 +58,7 @@ def open_writing(config: Any, root: Path, task: Task, device: str, *, workers: i
     if reference.library == "hf":
         return _library(config, root, task, reference.arch, device, needs_data)
     if reference.library:
-        raise UserError(f"model {name!r} writes nothing: name a run of vlkd, or hf:FOLDER of a language model")
+        raise UserError(f"model {name!r} writes nothing: name a run of vlkd, prefix, or hf:FOLDER of a language model")
     return _run(config.model_copy(update={"model": name}), root, task, device, workers, needs_data)
 
 
@@ -94,13 +94,14 @@ def _run(config: Any, root: Path, task: Task, device: str, workers: int, needs_d
     asks: Any = SimpleNamespace(needs_data=needs_data, default_split=DEFAULT_SPLIT)
     opened = open_inputs(config, root, asks, device)
     model: Any = opened.model
-    if not hasattr(model, "memory"):
-        raise UserError(f"run {opened.name!r} writes nothing: name a run of vlkd by --model")
+    if not hasattr(model, "language_model"):
+        raise UserError(f"run {opened.name!r} writes nothing: name a run of vlkd or prefix by --model")
 
     def writer() -> Writer:
         if task.sees:
             opened.require_teacher()
-        return Writer(model.bart, model.fixed_length.tokenizer, model.memory if task.sees else None)
+        sees = {name: getattr(model, name, None) for name in ("memory", "begin")} if task.sees else {}
+        return Writer(model.language_model, model.tokenizer, **sees)
 
     seen = _vectors(config, opened, device, workers) if task.sees else None
     see = (lambda path: _seen(model, path)) if task.sees else None

@@ -222,6 +222,16 @@ class Bart(nn.Module):
         return self.fixed_length
 
     @property
+    def language_model(self) -> Any:
+        """transformers' BART, which writes texts."""
+        return self.bart
+
+    @property
+    def tokenizer(self) -> Any:
+        """transformers' own."""
+        return self.fixed_length.tokenizer
+
+    @property
     def fixed_length(self) -> FixedLengthTokenizer:
         """The tokenizer, every text padded or cut to max_tokens; `tokenizer` of it is transformers'."""
         assert self._tokenizer is not None, "a student on the meta device has no tokenizer"

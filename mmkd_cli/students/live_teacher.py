@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmkd_cli.core.contracts import Batch, PictureTransform, Teacher
+from mmkd_cli.core.contracts import Batch, PictureTransform, Teacher, Tokenize
 from mmkd_cli.core.errors import UserError
 
 
@@ -21,6 +21,13 @@ class LiveTeacher:
         if transform is None:
             raise UserError("the student's teacher takes no pictures: evaluate with its cache")
         return transform
+
+    @property
+    def tokenize(self) -> Tokenize:
+        tokenize = self._required().tokenize
+        if tokenize is None:
+            raise UserError("the student's teacher reads no texts: measure another model")
+        return tokenize
 
     def signal(self, batch: Batch, name: str, device: torch.device) -> Tensor:
         """[B, D]: the batch's own, or what the teacher says of its pixels."""

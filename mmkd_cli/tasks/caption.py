@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from mmkd_cli.architectures.generation import MASK
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Table, TextItem
 from mmkd_cli.tasks.official import official_id
-
-MASK = "<mask>"
 
 
 class CaptionConfig(Config):

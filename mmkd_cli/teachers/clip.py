@@ -82,3 +82,10 @@ class Clip:
             tokens = {name: batch[name].to(self._device) for name in ("input_ids", "attention_mask")}
             said["text_embedding"] = self._clip.embed_texts(self._model, **tokens)
         return said
+
+    @torch.no_grad()
+    def token_embedding(self, token: int | None) -> Tensor:
+        """[D]: what the text tower says of a single token; None: of the one that begins each text."""
+        ids = self.tokenize([""])["input_ids"][:, :1] if token is None else torch.tensor([[token]])
+        ids = ids.to(self._device)
+        return self._clip.embed_texts(self._model, ids, torch.ones_like(ids))[0]

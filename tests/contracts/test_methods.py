@@ -14,10 +14,11 @@ import torch
 from mmkd_cli.core import registry
 from mmkd_cli.core.config import describe
 from mmkd_cli.core.contracts import Outputs, Position, Ragged, SignalSpec
+from mmkd_cli.teachers.clip import Clip, ClipConfig
 from mmkd_cli.teachers.language_models import LanguageModelConfig, LanguageModelTeacher
 from mmkd_cli.teachers.stable_diffusion import StableDiffusionConfig
 from mmkd_cli.training.config import TrainConfig
-from tests.architectures.tiny_bart import tiny_bart
+from tests.architectures.tiny_bart import tiny_bart, tiny_gpt2
 from tests.architectures.tiny_clip import tiny_clip
 from tests.architectures.tiny_language_models import tiny_language_model
 from tests.architectures.tiny_stable_diffusion import MAX_TOKENS, WIDTH, stable_diffusion
@@ -35,6 +36,7 @@ def students(folder: Path) -> dict[str, dict[str, Any]]:
                     "vocabulary": small_students.BPE_TOKENS},
         "clip": tiny_clip(folder / "clip"),
         "bart": {"weights": str(tiny_bart(folder / "bart", dropout=0.0)), "max_tokens": 48},
+        "prefix": {"weights": str(tiny_gpt2(folder / "gpt2")), "max_tokens": 48},
     }  # fmt: skip
 
 
@@ -42,17 +44,19 @@ class TeacherSizes:
     """A teacher as counting asks for it."""
 
     def signals(self) -> dict[str, SignalSpec]:
-        return {name: SignalSpec(name, "images", (40,)) for name in ("image_cls", "image_embedding")}
+        return {name: SignalSpec(name, "images", (JOINT,)) for name in ("image_cls", "image_embedding")}
 
     def parameters_count(self) -> int:
         return 1234
 
 
+JOINT = 24
+"""Width of the teacher's vectors: the tiny CLIP's."""
 DUAL_ENCODER = ("identity", "picture_transform", "tokenize", "embed_images", "embed_texts", "load", "files")
 TRAINS = {"cls-regression": ("unimodal", "mm-d2v2"), "sds": ("clip",), "contrastive": ("clip",), "plm-kl": ("clip",),
-          "vlkd": ("bart",)}  # fmt: skip
+          "vlkd": ("bart",), "prefix": ("prefix",)}  # fmt: skip
 SIGNALS = {"cls-regression": ("image_cls",), "sds": ("text_states",), "contrastive": (), "plm-kl": (),
-           "vlkd": ("image_embedding", "text_embedding")}  # fmt: skip
+           "vlkd": ("image_embedding", "text_embedding"), "prefix": ("image_embedding",)}  # fmt: skip
 KEYS = {method: {"contrastive_weight": 1.0} for method in ("cls-regression", "sds", "contrastive")}
 CASES = [(method, student) for method, students_ in TRAINS.items() for student in students_]
 
@@ -61,6 +65,8 @@ def stage(folder: Path, method: str, student: str) -> Any:
     teacher: Any = StableDiffusionConfig(weights=str(stable_diffusion(folder / "sd"))) if method == "sds" else None
     if method == "plm-kl":
         teacher = LanguageModelConfig(weights=str(tiny_language_model(folder / "lm")), max_tokens=12, topk=8)
+    if method == "prefix":
+        teacher = ClipConfig(**tiny_clip(folder / "teacher"))
     return SimpleNamespace(
         method=registry.load("methods", method).Config(**KEYS.get(method, {})),
         student=registry.load("students", student).Config(**students(folder)[student]),
@@ -94,7 +100,8 @@ def data(method: str, config: Any = None) -> Any:
         return [replace(made, targets=lambda split: Tokens(teacher, made.tables(split)["texts"], split))]
     if method == "sds":
         return [pairs(pictures=12, states=(MAX_TOKENS, WIDTH))]
-    return [pairs(pictures=12, joint=40) if method == "vlkd" else pairs(pictures=12, width=40)]
+    joint = method in ("vlkd", "prefix")
+    return [pairs(pictures=12, joint=JOINT) if joint else pairs(pictures=12, width=JOINT)]
 
 
 def test_there_is_a_case_of_every_registered_method_and_student() -> None:
@@ -140,9 +147,11 @@ def test_a_saved_run_is_the_trained_model(tmp_path: Path, method: str, student: 
     trainable.save(run)
     assert (run / "heads.safetensors").is_file() == (method != "contrastive") and any((run / "model").iterdir())
     plan = {"student": config.student.model_dump(mode="json")}
-    loaded = registry.load("students", student).load(run, plan)
+    teacher = Clip(config.teacher) if student == "prefix" else None  # its texts are embedded by its CLIP
+    loaded = registry.load("students", student).load(run, plan, teacher)
     batch = trainable.feeds[-1].load(np.arange(5), Position(0, 0, 0))  # of pairs
-    assert torch.equal(loaded.embed_texts(batch), trainable.model.embed_texts(batch))
+    texts = loaded.tokenize(["a dog", "two"])
+    assert torch.equal(loaded.embed_texts(texts), trainable.model.embed_texts(texts))
     assert torch.equal(loaded.embed_images(batch), trainable.model.embed_images(batch))
 
 
@@ -155,7 +164,7 @@ def test_counting_needs_no_weights_and_is_exact(tmp_path: Path, method: str, stu
         config.student = config.student.model_copy(update={"vocabulary": words})
     without = {"image_weights": None, "text_weights": None, "weights": None}
     known = type(config.student).model_fields.keys() & without.keys()
-    if student == "bart":  # its sizes stand in the folder's config.json
+    if student in ("bart", "prefix"):  # their sizes stand in the folder's config.json
         (Path(config.student.weights) / "model.safetensors").unlink()
         known = set()
     config.student = config.student.model_copy(update=dict.fromkeys(known))
