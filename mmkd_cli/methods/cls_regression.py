@@ -17,10 +17,11 @@ from mmkd_cli.core import registry
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, Counts, Outputs, Teacher, TrainingData
 from mmkd_cli.core.errors import UserError, nearest
+from mmkd_cli.data.signals import signal_width
 from mmkd_cli.losses.contrastive import info_nce
 from mmkd_cli.losses.logit_scale import clamp_logit_scale_
 from mmkd_cli.losses.regression import cls_regression_per_row
-from mmkd_cli.methods.pairs import PairFeed, captions, pair_feed, signal_statistics, signal_width
+from mmkd_cli.methods.pairs import PairFeed, captions, pair_feed, signal_statistics
 from mmkd_cli.students.alignment import Aligned
 from mmkd_cli.students.projections import Heads, Layout
 from mmkd_cli.training.randomness import seed_all

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmkd_cli.core.contracts import Batch, PictureTransform, Position, Ragged, Targets, Tokenize, TrainingData
-from mmkd_cli.core.errors import UserError, nearest
+from mmkd_cli.core.contracts import Batch, PictureTransform, Position, Targets, Tokenize, TrainingData
+from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.pictures import decode
+from mmkd_cli.data.signals import dense
 
 PICTURES = 1 << 40
 """More than the pictures of any data set."""
@@ -71,12 +72,6 @@ class PairFeed:
         return torch.stack(pixels)
 
 
-def dense(value: Tensor | Ragged) -> Tensor:
-    """A signal that has the same shape in each row."""
-    assert not isinstance(value, Ragged)
-    return value
-
-
 def pair_feed(
     data: TrainingData, split: str, signal: str, tokenize: Tokenize, transform: PictureTransform | None, number: int
 ) -> PairFeed:
@@ -112,19 +107,6 @@ def pair_feed(
         transform=transform,
         number=number,
     )
-
-
-def signal_width(data: TrainingData, signal: str) -> int:
-    """The width of a data set's signal, which is one vector a row."""
-    targets = data.targets("train")
-    if targets is None:
-        raise UserError(f"data {data.name!r} comes without a teacher: name a cache, or a teacher with --live")
-    if signal not in targets.specs:
-        raise UserError(f"the teacher of data {data.name!r} gives no {signal!r}{nearest(signal, targets.specs)}")
-    shape = targets.specs[signal].shape
-    if len(shape) != 1:
-        raise UserError(f"signal {signal!r} has the shape {list(shape)} a row: one vector is needed")
-    return shape[0]
 
 
 def captions(data: TrainingData, split: str) -> Iterator[str]:

@@ -16,8 +16,9 @@ from mmkd_cli.core import registry
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, Counts, Feed, Outputs, Teacher, TrainingData
 from mmkd_cli.core.errors import UserError, nearest
+from mmkd_cli.data.signals import signal_width
 from mmkd_cli.losses.infilling import infilling_per_row
-from mmkd_cli.methods.pairs import pair_feed, signal_width
+from mmkd_cli.methods.pairs import pair_feed
 from mmkd_cli.students.prefix import Prefix as PrefixStudent
 from mmkd_cli.training.randomness import seed_all
 

@@ -14,18 +14,20 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmkd_cli.core import registry
 from mmkd_cli.core.contracts import Batch, Counts, Outputs, Teacher, TrainingData
 from mmkd_cli.core.errors import UserError, nearest
+from mmkd_cli.data.signals import signal_width
 from mmkd_cli.losses.contrastive import info_nce
 from mmkd_cli.losses.infilling import infilling_per_row
 from mmkd_cli.losses.text_distance import text_distance_per_row
-from mmkd_cli.methods.pairs import pair_feed, signal_width
+from mmkd_cli.methods.pairs import pair_feed
 from mmkd_cli.methods.vlkd_config import VlkdConfig
 from mmkd_cli.methods.vlkd_feed import InfillingFeed, Masking
 from mmkd_cli.students.bart import Bart, Maps
+from mmkd_cli.training.optim import decay_groups
 from mmkd_cli.training.randomness import seed_all
 
 _SPLITS = ("train", "val")
@@ -134,20 +136,11 @@ class Vlkd:
 
     def parameter_groups(self, peak_lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """BART's matrices, its tables, norms and biases without decay, and the maps at a rate of their own."""
-        tables = {id(m.weight) for m in self.model.bart.modules() if isinstance(m, nn.Embedding)}
-
-        def decays(parameter: nn.Parameter) -> bool:
-            return parameter.ndim > 1 and id(parameter) not in tables
-
         parts, fast = self.model.parts(), peak_lr * self.config.map_lr_scale
-        new = [*parts["maps"], *parts["scale"]]
-        groups: list[tuple[list[nn.Parameter], float, float]] = [
-            ([p for p in parts["bart"] if decays(p)], peak_lr, weight_decay),
-            ([p for p in parts["bart"] if not decays(p)], peak_lr, 0.0),
-            ([p for p in new if p.ndim > 1], fast, weight_decay),
-            ([p for p in new if p.ndim <= 1], fast, 0.0),
+        return [
+            *decay_groups(self.model, parts["bart"], peak_lr, weight_decay),
+            *decay_groups(self.model, [*parts["maps"], *parts["scale"]], fast, weight_decay),
         ]
-        return [{"params": params, "lr": lr, "weight_decay": decay} for params, lr, decay in groups if params]
 
     def save(self, folder: Path) -> None:
         """The student writes model/ and heads.safetensors."""

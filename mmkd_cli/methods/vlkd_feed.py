@@ -10,7 +10,8 @@ import torch
 
 from mmkd_cli.core.contracts import Batch, Position
 from mmkd_cli.data.infilling import infilled
-from mmkd_cli.methods.pairs import PairFeed, dense
+from mmkd_cli.data.signals import dense
+from mmkd_cli.methods.pairs import PairFeed
 from mmkd_cli.training.randomness import generator
 
 

@@ -5,65 +5,33 @@ config -> data, cache or teacher opened -> plan -> student built -> trained, fro
 
 from __future__ import annotations
 
-import shutil
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from pydantic import BeforeValidator, SerializeAsAny
+from pydantic import SerializeAsAny
 
-from mmkd_cli.core import artifacts, console, lineage, paths, registry
-from mmkd_cli.core import config as configs
-from mmkd_cli.core.artifacts import Artifact, FileRecord, Plan
+from mmkd_cli.core import registry
 from mmkd_cli.core.config import Config as Table
-from mmkd_cli.core.config import StageConfig, key
-from mmkd_cli.core.contracts import BenchInput, Counts, StageContext, Trainable, TrainingData
-from mmkd_cli.core.errors import Refused, UserError
-from mmkd_cli.core.fingerprints import sha256_file, without_notes
+from mmkd_cli.core.config import key
+from mmkd_cli.core.contracts import StageContext
 from mmkd_cli.core.references import absolute_places
-from mmkd_cli.stages.training_data import Opened, open_inputs
-from mmkd_cli.training.config import TrainConfig
-
-if TYPE_CHECKING:
-    import torch
-
-    from mmkd_cli.training.loop import Trained
+from mmkd_cli.stages.training_data import open_inputs
+from mmkd_cli.stages.training_job import Job, Recipe, TrainingStageConfig, described, open_process
 
 
-class Config(StageConfig):
+class Config(TrainingStageConfig):
     """`stage = "distill"`."""
 
     slots: ClassVar[dict[str, str]] = {"method": "methods", "student": "students", "teacher": "teachers"}
     chosen: ClassVar[dict[str, str]] = {"student": "unimodal"}
 
-    data: Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)] = key(
-        (), "NAME[:CACHE][@WEIGHT], several are mixed (default: the cache's own, else the only one)", identity=False
-    )
-    cache: str | None = key(None, "the teacher's signals (default: the only one that fits)", identity=False)
-    mix: Literal["concat", "round_robin"] = key(
-        "round_robin", "several data sets: a batch of each in turn, or all rows shuffled together",
-        source="[C] MM-D2V2: one data set a batch, in turn",
-    )  # fmt: skip
-    live: bool = key(False, "run the teacher beside the student instead of reading a cache", source="[U]")
     method: SerializeAsAny[Table] = key(description="how to distil, by name, and its keys")
     student: SerializeAsAny[Table] = key(description="what is trained, by name (default: unimodal), and its keys")
-    teacher: SerializeAsAny[Table] | None = key(None, "the teacher, by name (default: the cache's), and its keys")
-    train: TrainConfig = key(TrainConfig(), "the training loop")
-    allow_rejected: bool = key(False, "leave rejected rows out, and go on", identity=False)
-    eval_bench: str | None = key(None, "bench to run after each epoch", identity=False)
 
 
 def run(config: Config, context: StageContext) -> dict[str, Any]:
     """Train the run, go on with it, repair it, or say that it is there. Returns the stage's document."""
-    from mmkd_cli.training import distribution
-    from mmkd_cli.training.devices import open_device
-
-    device = open_device(context.device)
-    if distribution.rank() > 0:
-        console.LEVEL.quiet = True
-    method = registry.load("methods", _name(config.method))
+    device = open_process(context.device)
+    method = registry.load("methods", config.method.name)
     teacher = absolute_places(config.teacher, context.root) if config.teacher else None
     opened = open_inputs(
         context.root, config.data, config.cache, teacher, lambda tables: method.signals(config, tables),
@@ -75,217 +43,14 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
     if getattr(method, "reads_tokenizer", False):
         opened.require_tokenizer()
     config = config.model_copy(update={"teacher": opened.teacher})
-    _require_allowed(config, opened)
-    job = Job(config, context, opened, method, device)
-    return job.dry_run() if context.dry_run else job.run()
+    recipe = Recipe(
+        config.method.name, lambda data, on: method.build(config, data, on), method.files(config),
+        content=lambda trainable: {"repairs": method.repairs(config)} if hasattr(method, "repairs") else {},
+    )  # fmt: skip
+    return Job("distill", config, context, opened, recipe, device)()
 
 
 def describe(config: Config) -> dict[str, Any]:
     """What `mmkd show FILE.toml` says of a configuration: parameters, counted without weights or network."""
-    teacher = config.teacher and registry.load("teachers", _name(config.teacher))(config.teacher)
-    counts: Counts = registry.load("methods", _name(config.method)).count(config, teacher)
-    return {
-        "parameters": {"total": counts.total, "trainable": counts.trainable},
-        "teacher_parameters": counts.teacher,
-        **({"parts": {n: {"total": a, "trainable": b} for n, (a, b) in counts.parts.items()}} if counts.parts else {}),
-    }
-
-
-class Job:
-    """One run, as one of any number of processes."""
-
-    def __init__(
-        self, config: Config, context: StageContext, opened: Opened, method: Any, device: torch.device
-    ) -> None:  # fmt: skip
-        from mmkd_cli.training.distribution import rank
-
-        self.config, self.context, self.opened, self.method, self.device = config, context, opened, method, device
-        self.main = rank() == 0
-        self.started = time.time()
-
-    def run(self) -> dict[str, Any]:
-        plan = self.plan()
-        folder = self.context.root / paths.FOLDERS["run"] / plan.name
-        if not self.main:
-            return self._work(folder, *self._agree(None))
-        with artifacts.lock(folder):
-            state, artifact = artifacts.begin(folder, plan)
-            damage = artifact.damage() if state == "finished" else {}
-            try:
-                return self._work(folder, *self._agree((state == "finished" and not damage, damage)))
-            except UserError:
-                if state == "new" and not (folder / "checkpoints").exists():  # nothing was trained: the name is free
-                    shutil.rmtree(folder)
-                raise
-
-    @without_notes()
-    def dry_run(self) -> dict[str, Any]:
-        """Steps, parameters, bytes and an estimate of time from a few measured steps. Writes nothing."""
-        from mmkd_cli.training.loop import probe
-
-        plan = self.plan()
-        state, document = artifacts.preview(self.context.root / paths.FOLDERS["run"] / plan.name, plan)
-        if state == "finished":
-            return document
-        trainable = self._build()
-        found = probe(trainable, self.config.train, device=self.device, mix=self.config.mix, workers=self._workers())
-        rows = sum(feed.rows for feed in trainable.feeds)
-        console.say(
-            f"would train {found.trainable:,} of {found.total:,} parameters for {found.steps:,} steps of "
-            f"{self.config.train.batch_size} rows ({rows:,} rows an epoch): about {found.seconds:,.0f} s on "
-            f"{self.device}, {found.bytes:,} bytes of checkpoints and model"
-        )
-        return {**document, "rows": rows, "steps": found.steps, "steps_per_epoch": found.steps_per_epoch,
-                "seconds": found.seconds, "bytes": found.bytes,
-                "seconds_per_step": found.seconds_per_step, "device": str(self.device),
-                "parameters": {"total": found.total, "trainable": found.trainable}}  # fmt: skip
-
-    def plan(self) -> Plan:
-        """What decides the run: keys, data, cache or live teacher, files of first weights, precision."""
-        from mmkd_cli.training.devices import compute_precision
-
-        inputs, hashes = self.opened.inputs(), self.opened.hashes
-        identity: dict[str, Any] = {
-            "stage": "distill",
-            "config": configs.identity(self.config),
-            "inputs": {i.role: i.fingerprint for i in inputs},
-            "weights": [pair.weight for pair in self.opened.pairs],
-            "files": {role: _content(file, hashes) for role, file in self.method.files(self.config).items()},
-            "precision": compute_precision(self.config.train.precision, self.device),
-        }
-        if self.opened.live:
-            identity |= {"teacher": self.opened.teacher_identity(), "live": self.opened.live_identity()}
-        plan = Plan("run", "distill", self.context.name or "", identity, self.config.model_dump(mode="json"), inputs,
-                    {"teacher": self.opened.teacher_identity()})  # fmt: skip
-        if self.context.name:
-            return plan
-        datas = [pair.data.artifact.name for pair in self.opened.pairs]
-        name = artifacts.default_name([_name(self.config.method), *datas], plan)
-        return replace(plan, name=name)
-
-    def _agree(self, decided: tuple[bool, dict[str, str]] | None) -> tuple[bool, dict[str, str]]:
-        """Whether the run is already done, and what of it is damaged: as the main process found it."""
-        from mmkd_cli.training.distribution import from_main
-
-        agreed: tuple[bool, dict[str, str]] = from_main(decided)
-        return agreed
-
-    def _work(self, folder: Path, done: bool, damage: Mapping[str, str]) -> dict[str, Any]:
-        from mmkd_cli.training.distribution import wait
-        from mmkd_cli.training.loop import train
-
-        artifact = artifacts.read(folder)
-        if done:
-            console.say(f"{artifact.label} is already done: {folder}")
-            return self._document(artifact, "already done")
-        if "metrics.jsonl" in damage and self.main:  # cut to a checkpoint's length it would stay damaged: begin anew
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        trainable = self._build()
-        with paths.enough_room(folder, lambda: self._bytes_left(folder, trainable)):
-            trained = train(trainable, self.config.train, folder, device=self.device, mix=self.config.mix,
-                            workers=self._workers(), evaluate=self._bench(trainable))  # fmt: skip
-            if self.main:
-                artifact = self._finish(artifact, trainable, trained, damage)
-        wait()
-        return self._document(artifact, "repaired" if damage else "done", skipped_steps=trained.skipped)
-
-    def _build(self) -> Trainable:
-        from mmkd_cli.training.randomness import seed_all
-
-        self.data: list[TrainingData] = self.opened.training_data(str(self.device))
-        seed_all(self.config.train.seed, "build")
-        trainable: Trainable = self.method.build(self.config, self.data, str(self.device))
-        return trainable
-
-    def _bytes_left(self, folder: Path, trainable: Trainable) -> int:
-        """Of checkpoints and model, at most."""
-        from mmkd_cli.training.checkpoints import bytes_left
-
-        trained, kept = _counted(trainable)["trainable"], self.config.train.checkpoints_kept
-        return bytes_left(folder / "checkpoints", trainable.model, trained, kept)
-
-    def _workers(self) -> int:
-        """A live teacher can't be sent to worker processes: its own data loader uses them."""
-        return 0 if self.opened.live else self.context.workers
-
-    def _bench(self, trainable: Trainable) -> Callable[[int], Mapping[str, float]] | None:
-        name = self.config.eval_bench
-        if name is None:
-            return None
-        from mmkd_cli.benches.runner import default_split, open_bench, score
-
-        model: Any = trainable.model
-        pair, data = self.opened.pairs[0], self.data[0]
-        bench = open_bench(name)
-        if not hasattr(type(model), "embed_images"):
-            raise UserError(f"--eval-bench {name} needs a student with embeddings of pictures and texts: leave it out")
-        if not bench.needs_data:
-            raise UserError(f"--eval-bench {name} reads files of its own: `mmkd evaluate` the run with it afterwards")
-        split = "val" if "val" in pair.data.splits else default_split(bench, pair.data.splits)
-        given = BenchInput(model=model, data=pair.data, split=split, targets=data.targets, metrics_only=True,
-                           device=str(self.device), workers=self.context.workers)  # fmt: skip
-        return lambda epoch: score(name, given).metrics
-
-    def _finish(
-        self, artifact: Artifact, trainable: Trainable, trained: Trained, damage: Mapping[str, str]
-    ) -> Artifact:  # fmt: skip
-        from mmkd_cli.reports.training import write_run_report
-        from mmkd_cli.training.model_card import model_card
-
-        folder = artifact.path
-        trainable.save(folder)
-        paths.write_atomic(folder / "config.toml", configs.to_toml(self.config, "distill"))
-        last = {name: round(value, 6) for name, value in trained.last.items()}
-        content = {"rows": sum(feed.rows for feed in trainable.feeds), "steps": trained.steps,
-                   "skipped_steps": trained.skipped, "parameters": _counted(trainable), "last": last}  # fmt: skip
-        if hasattr(self.method, "repairs"):
-            content["repairs"] = self.method.repairs(self.config)
-        paths.write_atomic(folder / "README.md", model_card(artifact, content))
-        write_run_report(folder)
-        kept = [p for p in (folder / "model").rglob("*") if p.is_file()]
-        kept += [folder / n for n in ("heads.safetensors", "metrics.jsonl", "config.toml", "README.md", "report.html")]
-        files = {p.relative_to(folder).as_posix(): FileRecord.of(p) for p in sorted(kept) if p.is_file()}
-        hashed = {n: r.xxh3_128 for n, r in files.items() if n.endswith(".safetensors") or n == "metrics.jsonl"}
-        for name, made in hashed.items():
-            if damage and artifact.files[name].xxh3_128 != made:
-                raise Refused(f"{artifact.label}: {name} was made again with other bytes: `mmkd rm` it and train anew")
-        finished = artifacts.finish(artifact, content=content, files=files, hashed=hashed,
-                                    rejected=self.opened.rejected(), started=self.started)  # fmt: skip
-        size = sum(record.bytes for record in files.values())
-        repaired = f"repaired {', '.join(sorted(damage))} of" if damage else "made"
-        console.say(
-            f"{repaired} {artifact.label} in {folder}: {trained.steps:,} steps, {content['rows']:,} rows, {size:,} "
-            f"bytes, {time.time() - self.started:,.1f} s; " + ", ".join(f"{k} {v:.4g}" for k, v in last.items())
-        )
-        return finished
-
-    def _document(self, artifact: Artifact, status: str, **more: Any) -> dict[str, Any]:
-        finished = {"fingerprint": artifact.fingerprint} if artifact.manifest else {}
-        return {"kind": "run", "name": artifact.name, "path": str(artifact.path), "status": status,
-                "request": artifact.plan["request"], **finished, **artifact.content,
-                "bytes": sum(record.bytes for record in artifact.files.values()),
-                "seconds": round(time.time() - self.started, 3), **more}  # fmt: skip
-
-
-def _name(table: Any) -> str:
-    """The registered name that a table chose."""
-    return str(table.name)
-
-
-def _content(file: str, hashes: Path) -> str:
-    """SHA-256 of a file or folder; of what is not there (a hub's id) its name."""
-    return sha256_file(Path(file), hashes) if Path(file).exists() else file
-
-
-def _counted(trainable: Trainable) -> dict[str, int]:
-    sizes = [(p.numel(), p.requires_grad) for p in trainable.model.parameters()]
-    return {"total": sum(n for n, _ in sizes), "trainable": sum(n for n, trained in sizes if trained)}
-
-
-def _require_allowed(config: Config, opened: Opened) -> None:
-    rejected = opened.rejected()
-    if rejected and not config.allow_rejected:
-        raise UserError(
-            f"{len(rejected)} rows of the data were rejected when it was prepared (first: "
-            f"{lineage.rejected_row(rejected[0])}): say --allow-rejected to train without them"
-        )
+    teacher = config.teacher and registry.load("teachers", config.teacher.name)(config.teacher)
+    return described(registry.load("methods", config.method.name).count(config, teacher))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -32,6 +32,19 @@ def build_optimizer(model: nn.Module, groups: Sequence[dict[str, Any]], config: 
     fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in seen)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return kind(filled, lr=config.peak_lr, betas=config.betas, eps=config.eps, fused=fused)
+
+
+def decay_groups(
+    model: nn.Module, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Groups of these parameters: matrices with weight decay; norms, biases and tables of embeddings without."""
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    for parameter in parameters:
+        (decayed if parameter.ndim > 1 and id(parameter) not in tables else plain).append(parameter)
+    groups = ((decayed, weight_decay), (plain, 0.0))
+    return [{"params": params, "lr": lr, "weight_decay": decay} for params, decay in groups if params]
 
 
 class Schedule:

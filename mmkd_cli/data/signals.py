@@ -1,0 +1,30 @@
+"""What a teacher's signals are to a training row: of one shape, and how wide."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmkd_cli.core.contracts import Ragged, TrainingData
+from mmkd_cli.core.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def dense(value: Tensor | Ragged) -> Tensor:
+    """A signal that has the same shape in each row."""
+    assert not isinstance(value, Ragged)
+    return value
+
+
+def signal_width(data: TrainingData, signal: str) -> int:
+    """The width of a data set's signal, which is one vector a row."""
+    targets = data.targets("train")
+    if targets is None:
+        raise UserError(f"data {data.name!r} comes without a teacher: name a cache, or a teacher with --live")
+    if signal not in targets.specs:
+        raise UserError(f"the teacher of data {data.name!r} gives no {signal!r}{nearest(signal, targets.specs)}")
+    shape = targets.specs[signal].shape
+    if len(shape) != 1:
+        raise UserError(f"signal {signal!r} has the shape {list(shape)} a row: one vector is needed")
+    return shape[0]
