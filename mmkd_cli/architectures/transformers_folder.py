@@ -69,11 +69,14 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def load_pretrained(model_class: Any, folder: Path, **options: Any) -> Any:
+def load_pretrained(model_class: Any, folder: Path, *, new_head: bool = False, **options: Any) -> Any:
     """`model_class.from_pretrained` with nothing missing: transformers would fill it with random numbers.
 
+    new_head: what lies outside the base model (and its pooler) may be missing, or of another shape, and is made anew.
     options: keyword arguments of the model's own constructor.
     """
+    if new_head:
+        options["ignore_mismatched_sizes"] = True
     try:
         with quiet_transformers():
             model, report = model_class.from_pretrained(
@@ -82,13 +85,27 @@ def load_pretrained(model_class: Any, folder: Path, **options: Any) -> Any:
     except (OSError, ValueError, RuntimeError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{folder} does not load as {model_class.__name__}: {first}") from None
-    missing = sorted(report["missing_keys"])
+    missing = sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
+    if new_head:
+        inner = f"{model.base_model_prefix}."
+        missing = [name for name in missing if name.startswith(inner) and "pooler" not in name]
     if missing:
         raise UserError(
             f"{folder} does not fit {model_class.__name__}: {len(missing)} weights missing, the first {missing[0]!r}: "
             "name a folder of that model"
         )
     return model
+
+
+def dropout_options(config: Any, value: float | None) -> dict[str, float]:
+    """Keyword arguments that set every dropout of a model's configuration, by whatever name; none where value is None.
+
+    Whole layers that are left out (BART's layerdrop) are none of them.
+    """
+    if value is None:
+        return {}
+    names = [name for name in config.to_dict() if "dropout" in name or name.endswith("pdrop")]
+    return dict.fromkeys(names, value)
 
 
 def open_config(folder: Path) -> Any:

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import typer
 
-from mmkd_cli.cli import artifacts, cache_teacher, demo, distill, doctor, evaluate, generate, names, prepare_data
+from mmkd_cli.cli import (
+    artifacts,
+    cache_teacher,
+    demo,
+    distill,
+    doctor,
+    evaluate,
+    finetune,
+    generate,
+    names,
+    prepare_data,
+)
 
 app = typer.Typer(
-    help="Multimodal knowledge distillation: prepare-data, cache-teacher, distill, generate, evaluate; "
-    "stages meet only on disk.",
+    help="Multimodal knowledge distillation: prepare-data, cache-teacher, distill, finetune, generate, "
+    "evaluate; stages meet only on disk.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -18,6 +29,7 @@ for _name, _command in {
     "prepare-data": prepare_data.prepare_data,
     "cache-teacher": cache_teacher.cache_teacher,
     "distill": distill.distill,
+    "finetune": finetune.finetune,
     "generate": generate.generate,
     "evaluate": evaluate.evaluate,
     "list": names.list_names,

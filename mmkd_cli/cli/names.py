@@ -18,7 +18,9 @@ def _kinds(incomplete: str) -> list[str]:
 def list_names(
     kind: Annotated[
         str | None,
-        typer.Argument(help="teachers, students, methods, tasks, benches, sources, stages.", autocompletion=_kinds),
+        typer.Argument(
+            help="teachers, students, methods, finetune_tasks, tasks, benches, sources, stages.", autocompletion=_kinds
+        ),
     ] = None,
     name: Annotated[str | None, typer.Argument(help="One name of it: its keys, defaults and their sources.")] = None,
     json_: Json = False,

@@ -14,6 +14,7 @@ STAGES = {
     "prepare-data": "mmkd_cli.stages.prepare_data",
     "cache-teacher": "mmkd_cli.stages.cache_teacher",
     "distill": "mmkd_cli.stages.distill",
+    "finetune": "mmkd_cli.stages.finetune",
     "generate": "mmkd_cli.stages.generate",
     "evaluate": "mmkd_cli.stages.evaluate",
 }
@@ -122,7 +123,8 @@ def _run(name: str, flags: dict[str, Any], shard: str | None, shared: dict[str, 
     set_level(shared["quiet"], shared["verbose"])
     share = parse_shard(shard) if shard else None
     module = import_module(STAGES[name])
-    layers = file_layers(name, shared["config"], shared["preset"], flags.get("method.name"))
+    chosen = flags.get("method.name") or flags.get("task.name")
+    layers = file_layers(name, shared["config"], shared["preset"], chosen)
     layers.append(configs.Layer("--set", configs.parse_set(shared["set_"] or [])))
     given: dict[str, Any] = {}
     for dotted, value in flags.items():
@@ -149,10 +151,10 @@ def _run(name: str, flags: dict[str, Any], shard: str | None, shared: dict[str, 
         typer.echo(document["generated_text"])
 
 
-def file_layers(stage_name: str, config: Path | None, preset: str | None, method: str | None = None) -> list[Any]:
+def file_layers(stage_name: str, config: Path | None, preset: str | None, chosen: str | None = None) -> list[Any]:
     """Layers of a preset and of a config file; a file of another stage is the user's mistake.
 
-    A method's presets are in a folder of its name: `sds/paper`, or `paper` where the method is named, too.
+    Presets of a method or a task are in a folder of its name: `sds/paper`, or `paper` where it is named, too.
     """
     from mmkd_cli.core import config as configs
     from mmkd_cli.core.errors import UserError, nearest
@@ -161,7 +163,7 @@ def file_layers(stage_name: str, config: Path | None, preset: str | None, method
     if preset:
         folder = Path(__file__).parent.parent / "assets" / "presets" / stage_name
         known = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.toml")]
-        preset = preset if preset in known or f"{method}/{preset}" not in known else f"{method}/{preset}"
+        preset = preset if preset in known or f"{chosen}/{preset}" not in known else f"{chosen}/{preset}"
         if preset not in known:
             raise UserError(f"preset {preset!r} of {stage_name} is not known{nearest(preset, known)}")
         layers.append(configs.Layer(f"preset {preset}", configs.read_toml(folder / f"{preset}.toml")))

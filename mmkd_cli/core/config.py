@@ -151,14 +151,14 @@ def resolve(stage: type[StageConfig], layers: Sequence[Layer]) -> Resolved:
         values = _merge(values, table)
         origins.update({dotted: layer.origin for dotted, _ in flatten(table)})
     for slot, kind in stage.slots.items():
-        if slot not in stage.chosen and isinstance(values.get(slot), dict) and "name" not in values[slot]:
-            raise _no_name(slot, kind)
-    for slot, kind in stage.slots.items():
         chosen = values.get(slot)
         name = chosen.get("name") if isinstance(chosen, Mapping) else None
         defaults = registry.load(kind, name).Config.stage_defaults if name else {}
         origins = {**{dotted: f"{slot} {name}" for dotted, _ in flatten(defaults)}, **origins}
         values = _merge(defaults, values)
+    for slot, kind in stage.slots.items():
+        if slot not in stage.chosen and isinstance(values.get(slot), dict) and "name" not in values[slot]:
+            raise _no_name(slot, kind)
     for slot, name in stage.chosen.items():
         values[slot] = {"name": name, **values.get(slot, {})}
     model = compose(stage, values)

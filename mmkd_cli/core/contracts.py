@@ -345,7 +345,7 @@ class Trainable(Protocol):
 
 
 class Method(Protocol):
-    """What `distill --method` names (and, with `build` alone, `finetune --task`).
+    """What `distill --method` names.
 
     One that runs parts of the teacher beside the student, of which no signal is cached, says `runs_teacher = True`:
     the teacher's files must then be those that the caches were made with. One that reads the teacher's tokenizer
@@ -373,6 +373,43 @@ class Method(Protocol):
     @classmethod
     def count(cls, config: Any, teacher: Teacher | None) -> Counts:
         """Parameters of what it would build, on the meta device: no weights, no network."""
+        ...
+
+
+class FinetuneTask(Protocol):
+    """What `finetune --task` names: as a method, and what it starts from.
+
+    trains: student -> the students of runs that it can start from, none where it starts from nothing. stage_defaults
+    of its Config name the usual student; one that reads pictures does so in its feeds, one that reads a teacher's
+    signals names them in `signals`. What it builds may have `content`, a dictionary for the manifest.
+    """
+
+    Config: ClassVar[type]
+    trains: ClassVar[Mapping[str, Collection[str]]]
+
+    @classmethod
+    def signals(cls, config: Any, tables: Collection[str]) -> tuple[str, ...]:
+        """As a method's."""
+        ...
+
+    @classmethod
+    def files(cls, config: Any) -> dict[str, str]:
+        """Key -> file that decides the first weights or the rows, beside those of the student."""
+        ...
+
+    @classmethod
+    def build(cls, config: Any, data: Sequence[TrainingData], start: Path | None, device: str) -> Trainable:
+        """The trainable, weights loaded. start: the run's folder, None where the student's own keys say all."""
+        ...
+
+    @classmethod
+    def count(cls, config: Any, teacher: Teacher | None) -> Counts:
+        """As a method's."""
+        ...
+
+    @classmethod
+    def writes(cls, config: Any) -> Mapping[str, Mapping[str, str]]:
+        """Task of `generate` -> its keys as the model was trained for them; `config`: the task's own table."""
         ...
 
 
@@ -499,7 +536,8 @@ class Bench(Protocol):
 
     One that scores result files (`--predictions`) says `reads_predictions = True`, and by `tables` which tables of
     prepared data hold its references where no --annotations are named. One whose scores depend on tools
-    that may be absent has `scorer() -> {what: name}`, which enters the request and the result.
+    that may be absent has `scorer() -> {what: name}`, which enters the request and the result. One that asks its model
+    for something else than vectors of pictures and texts names that method in `asks`.
     """
 
     Config: ClassVar[type]

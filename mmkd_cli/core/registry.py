@@ -1,7 +1,8 @@
-"""Names of teachers, students, methods, tasks, benches and sources: one table a kind.
+"""Names of teachers, students, methods, tasks (of `finetune`, of `generate`), benches and sources: one table a kind.
 
 A name maps to a `module:attribute` string, imported when the name is used. Another package adds names by entry points
-in the groups `mmkd.teachers`, `mmkd.students`, `mmkd.methods`, `mmkd.tasks`, `mmkd.benches`, `mmkd.sources`.
+in the groups `mmkd.teachers`, `mmkd.students`, `mmkd.methods`, `mmkd.finetune_tasks`, `mmkd.tasks`, `mmkd.benches`,
+`mmkd.sources`.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ TABLES: dict[str, dict[str, Entry]] = {
         "prefix": Entry(
             "mmkd_cli.students.prefix:Prefix", "a frozen causal language model behind maps from CLIP's joint space"
         ),
+        "seq2seq": Entry("mmkd_cli.students.seq2seq:Seq2Seq", "any encoder-decoder (transformers), as it is"),
+        "classifier": Entry("mmkd_cli.students.classifier:Classifier", "any text model (transformers) with a head"),
     },
     "methods": {
         "cls-regression": Entry(
@@ -87,6 +90,16 @@ TABLES: dict[str, dict[str, Entry]] = {
         ),
         "contrastive": Entry("mmkd_cli.methods.sds:Contrastive", "tune a CLIP by its own loss: the control arm of sds"),
         "vlkd": Entry("mmkd_cli.methods.vlkd:Vlkd", "CLIP teaches BART to see: TTDM, ITCL, ICTI (VLKD)"),
+    },
+    "finetune_tasks": {
+        "caption": Entry("mmkd_cli.tasks.caption_tuning:CaptionTuning", "a caption of each picture, written"),
+        "vqa-generative": Entry("mmkd_cli.tasks.vqa_generative:VqaGenerative", "answers to questions, written"),
+        "summarization": Entry(
+            "mmkd_cli.tasks.summarization:Summarization", "a summary, or any text, written for each text"
+        ),
+        "text-classification": Entry(
+            "mmkd_cli.tasks.text_classification:TextClassification", "classes or numbers of texts and pairs (GLUE)"
+        ),
     },
     "tasks": {
         "caption": Entry("mmkd_cli.tasks.caption:Caption", "a caption of each picture"),
@@ -142,6 +155,7 @@ def load(kind: str, name: str) -> Any:
     """The class behind a name; a misspelt name is an error with the nearest one."""
     names = table(kind)
     if name not in names:
-        raise UserError(f"{kind[:-1] if kind != 'benches' else 'bench'} {name!r} is not known{nearest(name, names)}")
+        what = "bench" if kind == "benches" else kind[:-1].replace("_", " ")
+        raise UserError(f"{what} {name!r} is not known{nearest(name, names)}")
     module, _, attribute = names[name].target.partition(":")
     return getattr(import_module(module), attribute)

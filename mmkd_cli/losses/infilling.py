@@ -1,4 +1,4 @@
-"""The loss of writing a text back, token by token (BART's; VLKD's ICTI is the same beside a picture)."""
+"""The loss of writing a text, token by token (BART's; VLKD's ICTI is the same beside a picture)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ def infilling_per_row(logits: Tensor, labels: Tensor, attention_mask: Tensor, la
     The sum is over all tokens of a row that the mask keeps (at least one). label_smoothing: the share of the target
     that is spread evenly over the V tokens.
     """
+    return written_per_row(logits, labels, attention_mask, label_smoothing) / attention_mask.sum(dim=1)
+
+
+def written_per_row(logits: Tensor, labels: Tensor, attention_mask: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """l_b = -sum_t log p(y_bt): as `infilling_per_row`, and not divided by the row's tokens."""
     if logits.shape[:2] != labels.shape or labels.shape != attention_mask.shape:
         raise ValueError(
             f"logits {list(logits.shape)}, labels {list(labels.shape)} and mask {list(attention_mask.shape)} differ in "
@@ -23,4 +28,4 @@ def infilling_per_row(logits: Tensor, labels: Tensor, attention_mask: Tensor, la
             logits.float().flatten(0, 1), labels.flatten(), reduction="none", label_smoothing=label_smoothing
         )
         mask = attention_mask.to(flat.dtype)
-        return (flat.view_as(mask) * mask).sum(dim=1) / mask.sum(dim=1)
+        return (flat.view_as(mask) * mask).sum(dim=1)

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from mmkd_cli.data.prepared import PreparedData
 
 
+_LACKS = {
+    "embed_images": "embeds no pictures and texts: name another, or another bench",
+    "classify": "tells no classes apart: train it by `mmkd finetune --task text-classification`, or name hf:FOLDER",
+    "language_model": "writes nothing: name a run of vlkd, prefix or finetune, or hf:FOLDER of a language model",
+}
+"""What a bench (or a task of `generate`) asks of a model -> what to say of one that does not give it."""
+
+
 @dataclass
 class Opened:
     """runs: those among the model's parts. data: None where the bench reads its own files. cache: None where pictures
@@ -89,7 +97,9 @@ def open_inputs(config: Any, root: Path, bench: Bench, device: str) -> Opened:
     """Open what the configuration names; what it leaves out is the run's own, or the only one that fits, and said."""
     from mmkd_cli.architectures.latent_diffusion import LatentDiffusion
     from mmkd_cli.benches.runner import default_split
+    from mmkd_cli.core.hub import hub_folder
     from mmkd_cli.data.prepared import open_data
+    from mmkd_cli.students.classifier import Classifier
     from mmkd_cli.students.dual_encoders import open_dual_encoder
 
     names = [name for name in (config.model, config.image_model, config.text_model) if name is not None]
@@ -114,9 +124,12 @@ def open_inputs(config: Any, root: Path, bench: Bench, device: str) -> Opened:
                     f"--{flag} {getattr(config, flag)}: bench {config.bench.name!r} reads its own files and no "
                     "prepared data: leave it out"
                 )
-    model: DualEncoder | LatentDiffusion
+    model: Any
+    asked = getattr(bench, "asks", "embed_images")
     if getattr(bench, "denoises", False):
         model = LatentDiffusion(" + ".join(names), device, config.precision, root / ".hashes")
+    elif asked == "classify" and config.model is not None and parse_model(config.model).library == "hf":
+        model = Classifier.open(hub_folder(parse_model(config.model).arch)).to(device)
     else:
         for name in names:
             if parse_model(name).library == "diffusers":
@@ -125,6 +138,8 @@ def open_inputs(config: Any, root: Path, bench: Bench, device: str) -> Opened:
             config.model, root=root, image_model=config.image_model, text_model=config.text_model, device=device,
             teacher_weights=config.teacher_weights,
         )  # fmt: skip
+        if not hasattr(model, asked):
+            raise UserError(f"model {' + '.join(names)!r} {_LACKS.get(asked, f'has no {asked}')}")
     kind = "run" if runs and len(names) == 1 else "halves" if len(names) > 1 else parse_model(names[0]).library
     cache = _cache(config, root, model, runs, data, split)
     return Opened(model, " + ".join(names), kind, runs, data, split, cache, root, config.teacher_weights)

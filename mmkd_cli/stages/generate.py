@@ -27,6 +27,7 @@ from mmkd_cli.core.config import StageConfig, key
 from mmkd_cli.core.contracts import StageContext, Task, TextItem
 from mmkd_cli.core.errors import MmkdError, Refused, UserError
 from mmkd_cli.core.fingerprints import sha256_file, without_notes
+from mmkd_cli.stages.writing_inputs import as_trained, open_writing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,6 +72,7 @@ class Config(StageConfig):
 
 def run(config: Config, context: StageContext) -> dict[str, Any]:
     """Write the texts, go on with them, or say that they are there. Returns the stage's document."""
+    config = as_trained(config, context.root)
     task: Task = registry.load("tasks", _name(config.task))(config.task)
     single = _single(config, task)
     job = Job(config, context, task, needs_data=single is None)
@@ -83,7 +85,6 @@ class Job:
     """Texts of one model for one task, as one of any number of processes."""
 
     def __init__(self, config: Config, context: StageContext, task: Task, needs_data: bool) -> None:
-        from mmkd_cli.stages.writing_inputs import open_writing
         from mmkd_cli.training.devices import compute_precision, open_device
         from mmkd_cli.training.distribution import processes, rank
 

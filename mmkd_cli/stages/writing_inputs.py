@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmkd_cli.core import artifacts, console
+from mmkd_cli.core import artifacts, console, registry
+from mmkd_cli.core import config as configs
 from mmkd_cli.core.artifacts import Input
 from mmkd_cli.core.contracts import BenchInput, Table, Task
 from mmkd_cli.core.errors import UserError
@@ -48,18 +49,38 @@ class Writing:
         return self.data.tables(self.split)
 
 
+def as_trained(config: Any, root: Path) -> Any:
+    """The configuration with its model, by default the only run, and the task's keys as that was fine-tuned for them.
+
+    Keys that somebody set stay.
+    """
+    if config.model is None:
+        config = config.model_copy(update={"model": artifacts.only(root, "run", "--model").name})
+        console.say(f"model: run {config.model}, the only one in {root}")
+    if parse_model(config.model).library:
+        return config
+    table = artifacts.open_artifact(root, config.model, "run").plan["config"].get("task")
+    if table is None:
+        return config
+    tuned = registry.load("finetune_tasks", table["name"])
+    keys = tuned.writes(configs.validate(tuned.Config, table)).get(config.task.name, {})
+    found = {name: value for name, value in keys.items() if name not in config.task.model_fields_set}
+    changed = {name: value for name, value in found.items() if getattr(config.task, name) != value}
+    for name, value in changed.items():
+        console.say(f"task.{name}: {value!r}, as run {config.model} was trained")
+    return config.model_copy(update={"task": config.task.model_copy(update=changed)})
+
+
 def open_writing(config: Any, root: Path, task: Task, device: str, *, workers: int, needs_data: bool) -> Writing:
-    """Open what the configuration names; what it leaves out is the run's own, or the only one that fits, and said."""
+    """Open what the configuration (of `as_trained`) names; what it leaves out is the run's own, or the only one that
+    fits, and said."""
     name = config.model
-    if name is None:
-        name = artifacts.only(root, "run", "--model").name
-        console.say(f"model: run {name}, the only one in {root}")
     reference = parse_model(name)
     if reference.library == "hf":
         return _library(config, root, task, reference.arch, device, needs_data)
     if reference.library:
         raise UserError(f"model {name!r} writes nothing: name a run of vlkd, prefix, or hf:FOLDER of a language model")
-    return _run(config.model_copy(update={"model": name}), root, task, device, workers, needs_data)
+    return _run(config, root, task, device, workers, needs_data)
 
 
 def _library(config: Any, root: Path, task: Task, place: str, device: str, needs_data: bool) -> Writing:
@@ -91,11 +112,11 @@ def _run(config: Any, root: Path, task: Task, device: str, workers: int, needs_d
     from mmkd_cli.architectures.writer import Writer
     from mmkd_cli.stages.evaluation_inputs import open_inputs
 
-    asks: Any = SimpleNamespace(needs_data=needs_data, default_split=DEFAULT_SPLIT)
+    asks: Any = SimpleNamespace(needs_data=needs_data, default_split=DEFAULT_SPLIT, asks="language_model")
     opened = open_inputs(config, root, asks, device)
     model: Any = opened.model
-    if not hasattr(model, "language_model"):
-        raise UserError(f"run {opened.name!r} writes nothing: name a run of vlkd or prefix by --model")
+    if task.sees and not (hasattr(model, "memory") or hasattr(model, "begin")):
+        raise UserError(f"run {opened.name!r} sees no pictures: name a run of vlkd or prefix, or another --task")
 
     def writer() -> Writer:
         if task.sees:

@@ -30,6 +30,7 @@ from mmkd_cli.core.hub import hub_folder
 from mmkd_cli.students.alignment import read_heads, save_heads
 from mmkd_cli.students.live_teacher import LiveTeacher
 from mmkd_cli.students.projections import new_linear
+from mmkd_cli.students.seq2seq import Written
 from mmkd_cli.students.text import pooled, trimmed
 from mmkd_cli.students.tokenizers import FixedLengthTokenizer
 
@@ -107,14 +108,7 @@ class Bart(nn.Module):
         """BART with its weights, new maps."""
         folder = hub_folder(_named(config))
         found = _config(folder)
-        kinds = ("dropout", "attention_dropout", "activation_dropout")
-        options = {} if config.dropout is None else dict.fromkeys(kinds, config.dropout)
-        if found.max_position_embeddings < config.max_tokens:
-            raise UserError(
-                f"student.max_tokens {config.max_tokens} is more than the {found.max_position_embeddings} positions of "
-                f"{folder}: make it smaller"
-            )
-        bart = load_pretrained(BartForConditionalGeneration, folder, **options)
+        bart = _weights(folder, config)
         tokenizer = open_tokenizer(folder)
         if tokenizer.mask_token_id is None or len(tokenizer) > found.vocab_size:
             raise UserError(
@@ -137,7 +131,7 @@ class Bart(nn.Module):
         """The student of a run's folder. config: the run's, with its table `student`. teacher: for pictures."""
         keys = BartStudentConfig.model_validate(config["student"])
         tensors, about = read_heads(folder)
-        bart = load_pretrained(BartForConditionalGeneration, folder / "model")
+        bart = _weights(folder / "model", keys)
         student = cls(bart, open_tokenizer(folder / "model"), Maps(**about), keys.max_tokens, teacher)
         student.load_state_dict({**student.state_dict(), **tensors})
         student._loaded_from = folder
@@ -168,6 +162,16 @@ class Bart(nn.Module):
             states, of = self.memory(noisy, noisy_mask, batch[self.image_signal])
             logits = self.decode(states, of, self._shifted(ids))
         return Said(text, logits, ids, mask)
+
+    def write(self, batch: Batch) -> Written:
+        """What the decoder says of each target's tokens, beside its source and its picture.
+
+        batch: source_ids, source_mask int64 [B, L], target_ids, target_mask [B, T], the picture's signal [B, d_c].
+        """
+        source, seen = self._trimmed(batch["source_ids"], batch["source_mask"])
+        ids, mask = self._trimmed(batch["target_ids"], batch["target_mask"])
+        states, seen = self.memory(self.encode(source, seen), seen, batch[self.image_signal])
+        return Written(self.decode(states, seen, self._shifted(ids)), ids, mask)
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """int64 [B, L], [B, L] -> BART's encoder states [B, L, d_b]."""
@@ -268,6 +272,19 @@ class Bart(nn.Module):
 
 def _named(config: BartStudentConfig) -> str:
     return config.weights or f"facebook/bart-{config.size}"
+
+
+def _weights(folder: Path, config: BartStudentConfig) -> Any:
+    """transformers' BART of a folder, with the dropout that was asked for."""
+    kinds = ("dropout", "attention_dropout", "activation_dropout")
+    options = {} if config.dropout is None else dict.fromkeys(kinds, config.dropout)
+    positions = _config(folder).max_position_embeddings
+    if positions < config.max_tokens:
+        raise UserError(
+            f"student.max_tokens {config.max_tokens} is more than the {positions} positions of {folder}: make it "
+            "smaller"
+        )
+    return load_pretrained(BartForConditionalGeneration, folder, **options)
 
 
 def _config(folder: Path) -> Any:

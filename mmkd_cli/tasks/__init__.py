@@ -1,1 +1,1 @@
-"""What `generate --task` names: items in, texts out in an official layout."""
+"""What `generate --task` names (items in, texts out in an official layout), and what `finetune --task` names."""

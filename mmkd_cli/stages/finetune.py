@@ -1,0 +1,145 @@
+"""`mmkd finetune`: a model that is there, a run or a library's, is trained further for one task.
+
+config -> model, data, cache opened -> plan -> model built -> trained, from its newest checkpoint -> manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import SerializeAsAny
+
+from mmkd_cli.core import artifacts, console, registry
+from mmkd_cli.core import config as configs
+from mmkd_cli.core.artifacts import Artifact
+from mmkd_cli.core.config import Config as Table
+from mmkd_cli.core.config import key
+from mmkd_cli.core.contracts import StageContext
+from mmkd_cli.core.errors import Refused, UserError
+from mmkd_cli.core.references import absolute_places, parse_model
+from mmkd_cli.stages.training_data import Opened, open_inputs
+from mmkd_cli.stages.training_job import Job, Recipe, TrainingStageConfig, described, open_process
+
+
+class Config(TrainingStageConfig):
+    """`stage = "finetune"`."""
+
+    slots: ClassVar[dict[str, str]] = {"task": "finetune_tasks", "student": "students", "teacher": "teachers"}
+
+    task: SerializeAsAny[Table] = key(description="what to train for, by name, and its keys")
+    model: str | None = key(
+        None, "RUN, or hf:ID|FOLDER, that training starts from (default: the only run of distill that fits)",
+        identity=False,
+    )  # fmt: skip
+    student: SerializeAsAny[Table] = key(description="what is trained, by name (default: the task's), and its keys")
+
+
+def run(config: Config, context: StageContext) -> dict[str, Any]:
+    """Train the run, go on with it, repair it, or say that it is there. Returns the stage's document."""
+    device = open_process(context.device)
+    task = registry.load("finetune_tasks", config.task.name)
+    config, start = _started(config, context.root, task.trains)
+    opened = open_inputs(
+        context.root, config.data, config.cache, _teacher(config, start, context.root),
+        lambda tables: task.signals(config, tables),
+        live=config.live, workers=context.workers,
+    )  # fmt: skip
+    if start is not None:
+        _require_same_teacher(start, opened)
+    config = config.model_copy(update={"teacher": opened.teacher})
+    files = task.files(config)
+    if start is None and task.trains[config.student.name]:
+        files = {**files, **registry.load("students", config.student.name).files(config.student)}
+    place = start.path if start else None
+    recipe = Recipe(
+        config.task.name, lambda data, on: task.build(config, data, place, on), files,
+        (start.as_input("model"),) if start else (), lambda trainable: getattr(trainable, "content", {}),
+    )  # fmt: skip
+    return Job("finetune", config, context, opened, recipe, device)()
+
+
+def describe(config: Config) -> dict[str, Any]:
+    """What `mmkd show FILE.toml` says of a configuration: parameters, without weights; nothing where a run is named."""
+    if config.model is not None and not parse_model(config.model).library:
+        return {}
+    task = registry.load("finetune_tasks", config.task.name)
+    teacher = config.teacher and registry.load("teachers", config.teacher.name)(config.teacher)
+    return described(task.count(_of_library(config, task.trains) if config.model else config, teacher))
+
+
+def _started(
+    config: Config, root: Path, trains: Mapping[str, Collection[str]]
+) -> tuple[Config, Artifact | None]:  # fmt: skip
+    """The configuration with the student's keys as its run or folder gives them, and the run, if there is one.
+
+    trains: student -> students of the runs that it can start from.
+    """
+    student = config.student.name
+    if student not in trains:
+        raise UserError(
+            f"task {config.task.name!r} does not train student {student!r}: name one of {', '.join(trains)}"
+        )
+    if config.model is not None and parse_model(config.model).library:
+        return _of_library(config, trains), None
+    if config.model is None and (not trains[student] or getattr(config.student, "weights", None)):
+        return config, None
+    if config.model is None:
+        start = artifacts.only(
+            root, "run", "--model", lambda a: a.plan["stage"] == "distill" and _student(a) in trains[student],
+            f" whose student is {' or '.join(trains[student])}",
+        )  # fmt: skip
+        console.say(f"model: run {start.name}, the only one in {root} that fits")
+    start = artifacts.open_artifact(root, config.model or str(start.path), "run")
+    if _student(start) not in trains[student]:
+        raise Refused(
+            f"{start.label} is a {_student(start)!r}, the task {config.task.name!r} starts from "
+            f"{' or '.join(trains[student]) or 'no run'}: name another --model"
+        )
+    if getattr(config.student, "weights", None):
+        raise UserError(
+            f"student.weights and --model {start.name} both say where training starts: leave one of them out"
+        )
+    if _student(start) == student:  # its own keys, but those that were said
+        said = config.student.model_dump(mode="json", include=config.student.model_fields_set)
+        table = {**start.plan["config"]["student"], **said}
+        if "weights" in table:  # those that the run itself began with
+            table["weights"] = None
+        config = config.model_copy(update={"student": configs.validate(type(config.student), table)})
+    return config, start
+
+
+def _of_library(config: Config, trains: Mapping[str, Collection[str]]) -> Config:
+    """The configuration whose student has the weights that --model names."""
+    reference = parse_model(str(config.model))
+    if reference.library != "hf" or not trains[config.student.name]:
+        raise UserError(f"model {config.model!r}: the task {config.task.name!r} does not start from it: name a run, or "
+                        "hf:FOLDER of transformers")  # fmt: skip
+    if config.student.weights not in (None, reference.arch):  # type: ignore[attr-defined]
+        raise UserError(f"student.weights and --model {config.model} differ: leave one of them out")
+    return config.model_copy(update={"student": config.student.model_copy(update={"weights": reference.arch})})
+
+
+def _teacher(config: Config, start: Artifact | None, root: Path) -> Any:
+    """The teacher that was asked for; of one that is to run live and is not named the run's own."""
+    if config.teacher is not None:
+        return absolute_places(config.teacher, root)
+    table = start.plan["config"].get("teacher") if start else None
+    if not (config.live and table) or config.cache:
+        return None
+    return configs.validate(registry.load("teachers", table["name"]).Config, table)
+
+
+def _require_same_teacher(start: Artifact, opened: Opened) -> None:
+    """Refused where the signals are not of the teacher whose signals the run was trained on."""
+    known, now = start.plan["work"].get("teacher"), opened.teacher_identity()
+    if known is not None and now is not None and known != now:
+        raise Refused(
+            f"{start.label} was trained with another teacher: {artifacts.difference(known, now)}: "
+            "name a cache of its own teacher, or start from another run"
+        )
+
+
+def _student(run: Artifact) -> str:
+    return str(run.plan["config"]["student"]["name"])
