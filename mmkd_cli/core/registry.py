@@ -130,6 +130,7 @@ TABLES: dict[str, dict[str, Entry]] = {
         "okvqa": Entry("mmkd_cli.benches.vqa:OkVqa", "OK-VQA: the same accuracy; lemmatised, too, where spaCy is"),
         "xsum": Entry("mmkd_cli.benches.written_texts:Xsum", "summaries in one sentence: ROUGE"),
         "cnn-dailymail": Entry("mmkd_cli.benches.written_texts:CnnDailymail", "summaries of news: ROUGE"),
+        "glue": Entry("mmkd_cli.benches.glue:Glue", "GLUE's tasks, and any texts with labels: what a classifier knows"),
         "yelp": Entry("mmkd_cli.benches.written_texts:Yelp", "sentences in another style: BLEU"),
         "zeroshot-classification": Entry(
             "mmkd_cli.benches.zeroshot_classification:ZeroShotClassification",

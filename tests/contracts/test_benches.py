@@ -18,6 +18,7 @@ from mmkd_cli.metrics import captions
 from mmkd_cli.reports.page import render
 from mmkd_cli.stages import evaluate
 from tests.benches import text_bench_files
+from tests.benches.labelled_texts import LabelledTexts, Told
 from tests.conftest import Run
 
 MODULE = '''"""How many texts a picture has."""
@@ -94,6 +95,10 @@ def test_a_bench_keeps_to_its_contract(name: str, tmp_path: Path, monkeypatch: p
         bench = open_bench({"name": name, **keys})
         assert bench.files().items() <= keys.items() and bench.estimate(BenchInput(**given)) == (6, 0.0)
         assert all(isinstance(said, str) for said in getattr(bench, "scorer", dict)().values())
+    elif getattr(bench, "asks", "") == "classify":
+        told = Told(["no", "yes"], [0, 1, 1, 0, 0, 1])
+        given = {"model": told, "data": LabelledTexts([0, 1, 0, 0, 1, 1], ["no", "yes"]), "split": "val"}
+        assert bench.estimate(BenchInput(**given))[0] == 6
     else:
         given = {"embeddings": embeddings(name)}
     found = bench.run(BenchInput(**given))
