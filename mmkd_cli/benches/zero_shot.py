@@ -12,7 +12,9 @@ from typing import Any
 
 from mmkd_cli.core.artifacts import Artifact
 
-NAMED_SETS = ("coco", "flickr30k", "flickr8k", "scenes")
+NAMED_SETS = (
+    "coco", "flickr30k", "flickr8k", "scenes", "vqav2", "okvqa", "nocaps", "xsum", "cnn-dailymail", "yelp",
+)  # fmt: skip
 """Sources that stand for one set, whatever files they are read from."""
 CONTRASTIVE = ("itcl_weight",)
 """Keys of methods that weigh a contrastive loss, beside those whose name says so."""

@@ -132,7 +132,7 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"file {path} is not there") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, a number of thousands of digits
         raise UserError(f"file {path} is not JSON: {error}") from None
     except OSError as error:
         raise UserError(f"file {path} can't be read: {error.strerror}") from None

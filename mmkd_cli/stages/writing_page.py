@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,15 @@ def write_page_of(folder: Path, opened: Writing, task: Task, config: Any) -> Non
         lines = [json.loads(line) for line in file]
     shown = drawn(range(len(lines)), config.shown, config.seed)
     tables: Any = opened.tables
-    captions = _captions(tables, [lines[place]["image_row"] for place in shown]) if task.table == "images" else {}
+    people: dict[Any, list[tuple[str, str]]] = {}
+    if task.table == "images":
+        people = _captions(tables, [lines[place]["image_row"] for place in shown])
+    elif task.table == "questions" and not task.files():
+        people = _answers(tables, {lines[place]["id"] for place in shown})
 
     def said(place: int) -> Said:
         line = lines[place]
-        true = [(text, "reference") for text in captions.get(line["image_row"], [])]
+        true = people.get(line["image_row"] if task.table == "images" else line["id"], [])
         return Said(line["id"], line["asked"], line["text"], true, None, "")
 
     pictures = Stored(tables["images"], [line["image_row"] for line in lines]) if task.sees else None
@@ -34,10 +39,24 @@ def write_page_of(folder: Path, opened: Writing, task: Task, config: Any) -> Non
     write_page(folder / "report.html", f"{config.task.name}: {opened.label}", blocks)
 
 
-def _captions(tables: Any, image_rows: list[int]) -> dict[int, list[str]]:
+def _captions(tables: Any, image_rows: list[int]) -> dict[Any, list[tuple[str, str]]]:
     """Row of a picture -> what people say of it."""
     if "texts" not in tables:
         return {}
     owners = np.asarray(tables["texts"].with_format("numpy")["image_row"][:])
     texts = tables["texts"].select_columns("text")
-    return {row: texts[np.flatnonzero(owners == row).tolist()]["text"] for row in image_rows}
+    return {row: [(text, "reference") for text in texts[np.flatnonzero(owners == row).tolist()]["text"]]
+            for row in image_rows}  # fmt: skip
+
+
+def _answers(tables: Any, ids: set[str]) -> dict[Any, list[tuple[str, str]]]:
+    """question_id -> what people answered, the commonest first."""
+    table = tables["questions"]
+    if "answers" not in table.column_names:
+        return {}
+    names = table.select_columns("question_id")[:]["question_id"]
+    found = {}
+    for row in (row for row, one in enumerate(names) if one in ids):
+        answers = table[row]["answers"]
+        found[names[row]] = [(text, f"{n} of {len(answers)} people") for text, n in Counter(answers).most_common()]
+    return found

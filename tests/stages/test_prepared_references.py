@@ -67,6 +67,8 @@ def test_answers_are_compared_with_the_data_that_they_were_written_from(chain: P
     found = wrote(chain, "answers", "vqa", data="vqa", model="seeing", allow_rejected=True)
     said = json.loads(Path(found["predictions"]).read_text())
     assert [row["question_id"] for row in said] == [30, 31, 32, 10, 11, 12, 20, 21, 22] and found["skipped"] == 3
+    page = (chain / "work/results/answers/report.html").read_text()
+    assert "9 of 10 people" in page and "5 of 10 people" in page
     document = scored(chain, "vqav2", "by-data", predictions="answers")
     assert document["counts"] == {"items": 9, "skipped": 3, "images": 3} and document["split"] == "val"
     assert set(document["fingerprints"]) == {"data", "predictions"}

@@ -33,6 +33,11 @@ def typed(value: Any, kind: type[T], where: str) -> T:
     """`value` if it is of this kind, else UserError naming where it stands."""
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise UserError(f"{where}: {_NAMES[kind]} is needed, not {_shown(value)}")
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{where}: its text can't be stored ({error.reason}): mend it") from None
     return value
 
 

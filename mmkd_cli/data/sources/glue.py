@@ -66,7 +66,7 @@ class Glue:
 
     def _official_row(self, row: dict[str, Any], where: str) -> dict[str, Any]:
         if problem := row.get("problem"):
-            return {"text": "", "text_b": "", "label": -1, "problem": problem}
+            return {"text": "", "text_b": "", "label": self._label(None, where), "problem": problem}
         label = self._label(row.get("label"), f"{where}, column {self.task.label!r}")
         return self._row(row["text"], row["text_b"], label)
 
@@ -75,20 +75,22 @@ class Glue:
         text, *other = texts_of(row, names, where)
         return self._row(text, *(other or [""]), self._label(row.get("label"), f"{where}, column 'label'"))
 
-    def _row(self, text: str, text_b: str, label: float) -> dict[str, Any]:
+    def _row(self, text: str, text_b: str, label: float | None) -> dict[str, Any]:
         row = {"text": text, "text_b": text_b, "label": label}
         empty = not text.strip() or (self.task.text_b and not text_b.strip())
         return {**row, "problem": "a text is empty"} if empty else row
 
-    def _label(self, value: Any, where: str) -> float:
-        """A label's number; -1 where there is none."""
+    def _label(self, value: Any, where: str) -> float | None:
+        """A label's number; where there is none -1, of similarities None."""
         if self.task.names:
             return label_of(value, self.task.names, where)
+        if value in (None, "", -1):
+            return None
         try:
-            number = -1.0 if value in (None, "") else float(value)
+            number = float(value)
         except (TypeError, ValueError):
             number = float("nan")
-        if number != -1 and not SIMILARITY[0] <= number <= SIMILARITY[1]:
+        if not SIMILARITY[0] <= number <= SIMILARITY[1]:
             raise UserError(f"{where}: a number from 0 to 5 is needed, not {value!r}")
         return number
 

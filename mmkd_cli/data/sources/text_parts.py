@@ -16,7 +16,7 @@ from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.core.fingerprints import sha256_file
 from mmkd_cli.data.sources import hub
 from mmkd_cli.data.sources.columns import SUFFIXES, rows_of_file
-from mmkd_cli.data.sources.fields import listed, no_column, usual_split
+from mmkd_cli.data.sources.fields import listed, no_column, typed, usual_split
 from mmkd_cli.data.tables import rows_of, text_features
 
 if TYPE_CHECKING:
@@ -120,9 +120,9 @@ class Parts:
 
 def _id(row: Mapping[str, Any], name: str, place: int, where: str) -> str:
     value = row.get(name, place) if name else place
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise UserError(f"{where}, column {name!r}: an id is a text or a whole number, not {value!r}")
-    return str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return typed(value, str, f"{where}, column {name!r}")
 
 
 def _without_empty_problem(row: dict[str, Any]) -> dict[str, Any]:
@@ -146,11 +146,7 @@ _SPLITS = ("train", "val", "valid", "validation", "dev", "test")
 
 def texts_of(row: Mapping[str, Any], names: Sequence[str], where: str) -> list[str]:
     """The texts in these columns; None counts as empty."""
-    found = [row.get(name) for name in names]
-    for name, value in zip(names, found, strict=True):
-        if value is not None and not isinstance(value, str):
-            raise UserError(f"{where}, column {name!r}: a text is needed, not {value!r}")
-    return [value or "" for value in found]
+    return [typed(row.get(name) or "", str, f"{where}, column {name!r}") for name in names]
 
 
 def label_of(value: Any, names: Sequence[str], where: str) -> int:

@@ -15,6 +15,7 @@ from mmkd_cli.core.contracts import SourceTable
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.sources import hub
 from mmkd_cli.data.sources.columns import SUFFIXES, read_lines
+from mmkd_cli.data.sources.fields import typed
 from mmkd_cli.data.sources.text_parts import Columns, Parts, identity, label_of, table_files, texts_of
 
 if TYPE_CHECKING:
@@ -72,9 +73,8 @@ class Yelp:
         several = row.get("references")
         if several is None:
             several = [one for one in texts_of(row, ["reference"], where) if one]
-        if not isinstance(several, list) or not all(isinstance(one, str) for one in several):
-            raise UserError(f"{where}, column 'references': a list of texts is needed, not {several!r}")
-        return _record(text, label, several)
+        at = f"{where}, column 'references'"
+        return _record(text, label, [typed(one, str, at) for one in typed(several, list, at)])
 
     def missing(self) -> Iterator[str]:
         """Texts name no files."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmkd_cli.core.errors import UserError
@@ -137,6 +137,7 @@ def test_deep_json_and_no_json_are_one_line(tmp_path: Path) -> None:
 names = st.lists(st.from_regex(r"[a-z]{1,8}", fullmatch=True), unique=True, min_size=1, max_size=12)
 
 
+@settings(deadline=None)
 @given(names, st.data())
 def test_every_image_is_read_once(tmp_path_factory: pytest.TempPathFactory, ids: list[str], data: Any) -> None:
     folder = tmp_path_factory.mktemp("karpathy")

@@ -57,7 +57,7 @@ def test_tables_and_datasets(tmp_path: Path) -> None:
     assert [r["label"] for r in rows(source("yelp", annotations=tmp_path / "saved"), "texts", step=1)] == [0, 1]
     for wrong, said in (
         ({"text": "a", "label": 2}, "label 2 is none of"),
-        ({"text": "a", "references": "b"}, "a list of texts"),
+        ({"text": "a", "references": "b"}, "column 'references': a list is needed"),
         ({"txt": "a"}, r"no column 'text'.*did you mean 'txt'"),
     ):
         (tmp_path / "test.jsonl").write_text(json.dumps(wrong))
