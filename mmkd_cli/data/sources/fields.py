@@ -83,9 +83,9 @@ def inner_path(name: str, where: str) -> str:
 
 
 def split_name(name: str, where: str) -> str:
-    """A split's name that can be a folder's, else UserError."""
-    if not re.fullmatch(r"\w+([.-]\w+)*", name):
-        raise UserError(f"{where}: {name!r} can't be a split's name: letters, digits, _ . - only")
+    """A split's name as a folder's, and as `datasets` opens it, else UserError."""
+    if not re.fullmatch(r"\w+(\.\w+)*", name):
+        raise UserError(f"{where}: {name!r} can't be a split's name: letters, digits, _ and . between them only")
     return name
 
 

@@ -43,8 +43,8 @@ COLA_COLUMNS = ("source", "label", "mark", "sentence")
 
 SPLITS = {
     "train": "train", "dev": "val", "test": "test",
-    "dev_matched": "val", "dev_mismatched": "val-mismatched",
-    "test_matched": "test", "test_mismatched": "test-mismatched",
-    "validation_matched": "val", "validation_mismatched": "val-mismatched",
+    "dev_matched": "val", "dev_mismatched": "val_mismatched",
+    "test_matched": "test", "test_mismatched": "test_mismatched",
+    "validation_matched": "val", "validation_mismatched": "val_mismatched",
 }  # fmt: skip
 """Official names (and those of `datasets`) -> splits. MNLI's matched ones are `val` and `test`."""

@@ -71,7 +71,7 @@ class Vqa:
         named = set()
         for path in self._questions:
             subtype, asked = read_questions(path)
-            name = re.sub(r"\d{4}$", "", subtype) or fields.split_named(path.name, "train")
+            name = re.sub(r"\d{4}$", "", subtype).replace("-", "_") or fields.split_named(path.name, "train")
             named.add(name)
             given = answers.pop(subtype, None)
             if (prepared := fields.prepared_split(name, config.train_splits, f"file {path}")) is not None:

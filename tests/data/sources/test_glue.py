@@ -68,7 +68,7 @@ def test_there_is_a_case_of_every_task() -> None:
 def test_official_files_and_datasets_hold_the_same(tmp_path: Path, task: str) -> None:
     found = source("glue", task=task, annotations=official(tmp_path, task))
     splits = {t.split: t.rows for t in found.tables()}
-    assert splits == dict.fromkeys(["train", "val", "test", *(["val-mismatched"] if task == "mnli" else [])], 2)
+    assert splits == dict.fromkeys(["train", "val", "test", *(["val_mismatched"] if task == "mnli" else [])], 2)
     one = source("glue", task=task, annotations=tmp_path / OFFICIAL[task][0])
     assert rows(one, "texts") == rows(found, "texts")
     pair = task not in ("cola", "sst2")

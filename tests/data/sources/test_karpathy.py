@@ -118,6 +118,7 @@ def test_official_captions_in_the_order_of_the_file(tmp_path: Path) -> None:
         ({"images": [image("a.jpg", "train", filepath="../up")]}, "leaves its folder"),
         ({"images": [image("a.jpg", "../train")]}, "can't be a split's name"),
         ({"images": [image("a.jpg", "")]}, "can't be a split's name"),
+        ({"images": [image("a.jpg", "test-dev")]}, "'test-dev' can't be a split's name"),  # `datasets` opens none such
     ],
 )  # fmt: skip
 def test_wrong_fields_are_named(tmp_path: Path, document: Any, said: str) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 
 from mmkd_cli.core.errors import UserError
@@ -59,12 +60,12 @@ def test_a_picture_of_many_questions_is_stored_once_and_the_order_is_the_files(t
     found = source("vqav2", **official(tmp_path))
     assert {(t.name, t.split, t.rows) for t in found.tables()} == {
         (name, split, count)
-        for split, asked in (("train", 3), ("val", 3), ("test", 3), ("test-dev", 2))
+        for split, asked in (("train", 3), ("val", 3), ("test", 3), ("test_dev", 2))
         for name, count in (("images", 2), ("questions", asked))
     }
     assert not list(found.missing())
     assert [row["image_id"] for row in rows(found, "images", "val")] == ["400", "142"]
-    assert Path(rows(found, "images", "test-dev")[0]["image"]).name == "COCO_test2015_000000000500.jpg"
+    assert Path(rows(found, "images", "test_dev")[0]["image"]).name == "COCO_test2015_000000000500.jpg"
     assert rows(found, "questions", step=2) == [
         {"question_id": f"{one}", "question": text, "image_row": row, "question_type": f"kind {one}", "answer": "red",
          "answer_type": "other", "answers": [*["red"] * 8, "8", "9"]}
@@ -100,6 +101,8 @@ def test_missing_pictures_are_counted_and_named(tmp_path: Path, mmkd: Any) -> No
     assert "1 file is missing" in said and "val2014/COCO_val2014_000000000142.jpg" in said
     done = json.loads(mmkd("prepare-data", "--source", "vqav2", *flags, "--name", "vqa", "--skip-bad", "--json").stdout)
     assert done["rows"]["val"] == {"images": 2, "questions": 3} and done["rejected"] == 1
+    opened = datasets.load_from_disk(tmp_path / "work/data/vqa/questions")
+    assert {split: len(opened[split]) for split in opened} == {"test": 3, "test_dev": 2, "train": 3, "val": 3}
 
 
 def test_ok_vqa_has_answers_of_its_own(tmp_path: Path) -> None:
