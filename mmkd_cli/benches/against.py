@@ -59,7 +59,8 @@ def compare(folder: Path, other: Artifact) -> dict[str, Any]:
         )
     if not any(line.get("right") for line in own.values()):
         raise UserError(f"--against {other.name}: bench {document['bench']!r} has no items that are right or wrong")
-    metrics = [name for name in document["metrics"] if any(name in line["right"] for line in own.values())]
+    judged = dict.fromkeys(name for line in own.values() for name in line["right"])
+    metrics = [name for name in document["metrics"] if name in judged] or list(judged)
     return {
         "result": other.name,
         "model": known["model"]["name"],

@@ -1,4 +1,4 @@
-"""GLUE (Wang et al. 2019): what a model says of texts and pairs of texts with labels, by each task's own metrics.
+"""GLUE (Wang et al. 2019): what a model, or a result file, says of texts and pairs of texts with labels.
 
 The published test labels are not; scores are of the development set, `val` of prepared data.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from mmkd_cli.benches import text_page
+from mmkd_cli.benches.glue_files import read_predictions
 from mmkd_cli.benches.text_page import Said
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import BenchInput, Scores
@@ -50,6 +52,8 @@ class Glue:
     needs_data: ClassVar[bool] = True
     matching: ClassVar[bool] = False
     asks: ClassVar[str] = "classify"
+    reads_predictions: ClassVar[bool] = True
+    tables: ClassVar[Sequence[str]] = ("texts",)
 
     def __init__(self, config: GlueConfig) -> None:
         self.config = config
@@ -60,16 +64,16 @@ class Glue:
     # ------------------------------------------------------------------------------------------ what is scored
     def _items(self, given: BenchInput) -> tuple[Any, list[str] | None, NDArray[np.float32], NDArray[np.int64]]:
         """Table, names of its labels, values [rows of it], and the rows [n] that are scored."""
-        if given.data is None or given.split is None or given.model is None:
-            raise UserError("there is nothing to score: give --model and --data")
+        if given.data is None or given.split is None or (given.model is None and given.predictions is None):
+            raise UserError("there is nothing to score: give labelled texts by --data, and --model or --predictions")
         table, where = given.data.table("texts", given.split), f"{given.data.artifact.label}, {given.split}"
         if COLUMN not in table.column_names:
             raise UserError(f"{where}: its texts have no column {COLUMN!r}: name data with labels by --data")
-        known = _labels_of(given.model)
+        known = None if given.model is None else _labels_of(given.model)
         names, values = read_labels(table, where, known if _own_names(known) else None)
         usable = np.isfinite(values)
         usable[given.data.rejected(given.split, "texts")] = False
-        if names is not None:
+        if given.model is not None and names is not None:
             _require_same(known, names, where)
         elif known is not None:
             raise UserError(f"{where}: labels are numbers, the model tells classes apart ({', '.join(known)})")
@@ -88,6 +92,8 @@ class Glue:
     # ------------------------------------------------------------------------------------------ scoring
     def estimate(self, given: BenchInput) -> tuple[int, float]:
         table, names, _, rows = self._items(given)
+        if given.predictions is not None:
+            return len(_predicted(given.predictions, table, rows, names)), 0.0
         probed = rows[: _PROBED * given.batch_size]
         began = time.perf_counter()
         list(_said(given, table, probed, names))
@@ -96,7 +102,10 @@ class Glue:
     def run(self, given: BenchInput) -> Scores:
         table, names, values, rows = self._items(given)
         task, true = self._task(given, names), values[rows].astype(np.float64)
-        said = np.concatenate([*_said(given, table, rows, names)])
+        if given.predictions is not None:
+            said = _predicted(given.predictions, table, rows, names)
+        else:
+            said = np.concatenate([*_said(given, table, rows, names)])
         found = Scores(
             metrics=glue_scores(task, said, true), counts={"items": len(rows), "skipped": len(table) - len(rows)},
         )  # fmt: skip
@@ -162,6 +171,15 @@ def _said(
             continue
         best = logits.argmax(dim=1).cpu().numpy()
         yield (to_own[best] if to_own is not None else best).astype(np.float64)
+
+
+def _predicted(
+    path: Path, table: Any, rows: NDArray[np.int64], names: Sequence[str] | None
+) -> NDArray[np.float64]:  # fmt: skip
+    """What a result file says of the rows; what it says of rows without labels is passed over."""
+    ids: list[str] = table.select_columns("text_id")[:]["text_id"]
+    scored = [ids[row] for row in rows]
+    return read_predictions(path, scored, names, frozenset(ids) - {*scored})
 
 
 def _lines(

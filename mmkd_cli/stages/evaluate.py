@@ -83,7 +83,7 @@ class Job:
             from mmkd_cli.benches.against import open_other
 
             self.other = open_other(context.root, config.against, self.bench_name)
-        _check_given(config, self.bench_name, getattr(bench, "reads_predictions", False))
+        _check_given(config, self.bench_name, bench)
         self.scored: ScoredTexts | None = None
         if config.predictions is not None:
             from mmkd_cli.stages.scored_texts import open_scored_texts
@@ -323,19 +323,20 @@ class Job:
         )
 
 
-def _check_given(config: Config, bench: str, reads_predictions: bool) -> None:
+def _check_given(config: Config, name: str, bench: Bench) -> None:
     """UserError where what was given does not go together, or is not what the bench scores."""
+    reads_predictions = getattr(bench, "reads_predictions", False)
     if config.predictions is not None and not reads_predictions:
-        raise UserError(f"--predictions: bench {bench!r} scores no result files: give --model, or --embeddings")
-    if config.predictions is None and reads_predictions:
+        raise UserError(f"--predictions: bench {name!r} scores no result files: give --model, or --embeddings")
+    if config.predictions is None and reads_predictions and not bench.needs_data:
         raise UserError(
-            f"bench {bench!r} scores texts that are written: give --predictions FILE, the bench's result file"
+            f"bench {name!r} scores texts that are written: give --predictions FILE, the bench's result file"
         )
     models = ("model", "image_model", "text_model", "cache", "layer", "teacher_weights")
     for flag, apart in (("predictions", ("embeddings", *models)), ("embeddings", (*models, "data", "split"))):
         if getattr(config, flag) is None:
             continue
-        if given := [name.replace("_", "-") for name in apart if getattr(config, name) is not None]:
+        if given := [one.replace("_", "-") for one in apart if getattr(config, one) is not None]:
             raise UserError(f"--{flag} takes the place of --{given[0].removeprefix('teacher-')}: leave one of them out")
 
 
