@@ -20,11 +20,13 @@ from mmkd_cli.architectures.transformers_folder import folder_identity
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, SignalSpec
 from mmkd_cli.core.errors import Refused, UserError
-from mmkd_cli.teachers.token_codecs import against_dense, draw, top_k
+from mmkd_cli.teachers.token_codecs import against_dense, draw, pieces, top_k
 from mmkd_cli.training.randomness import generator
 
 CODECS = {"topk": ("topk_ids", "topk_logits", "log_z"), "sampled": ("sampled_ids", "sampled_weights")}
 _SMALL_IDS = 1 << 16
+_COMPARED = 128
+"""Targets that are compared with the whole distribution at once, in float64: 51 MB a tensor of GPT-2's vocabulary."""
 
 
 class LanguageModelConfig(Config):
@@ -188,29 +190,37 @@ class LanguageModelTeacher:
         """How far a cache's values of a batch's targets are from the whole distribution: names to float64 [T].
 
         stored: signal -> [T, ...], of all rows of the batch one after another; where both codecs are stored what is
-        of the draws is named `sampled_`. control_kl: of this model against itself, its batch cut in two.
+        of the draws is named `sampled_`. control_kl: of this model against itself, its batch cut in two. Whatever the
+        batch's windows, no more is held of dense logits than two forwards'.
         """
         targets, rows = self.targets(batch), len(batch["row"])
         if not torch.equal(targets.nonzero()[:, 1], stored["target_positions"]):
             raise Refused(
                 "the cache's target positions are not those of its teacher: its texts or tokenizer are others"
             )
-        once = list(self.logits(batch, targets))
-        if not once:
-            return {}
-        logits = torch.cat(once)
         middle = (rows + 1) // 2
-        halves = [
+        halves = (
             {name: value if isinstance(value, str) else value[part] for name, value in batch.items()}
             for part in (slice(0, middle), slice(middle, rows))
-        ]
-        again = torch.cat([part for half in halves for part in self.logits(half, self.targets(half))])
+        )
+        again = (part for half in halves for part in self.logits(half, self.targets(half)))
+        found: dict[str, list[Tensor]] = {}
+        first = 0
+        for logits, other in zip(*(pieces(parts, _COMPARED) for parts in (self.logits(batch, targets), again)),
+                                 strict=True):  # fmt: skip
+            own = {name: value[first : first + len(logits)].to(logits.device) for name, value in stored.items()}
+            first += len(logits)
+            for name, values in self._divergences(logits, other, own).items():
+                found.setdefault(name, []).append(values)
+        return {name: torch.cat(values) for name, values in found.items()}
+
+    def _divergences(self, logits: Tensor, again: Tensor, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of some targets: logits and again [T, V], the same in another batch shape; stored: signal -> [T, ...]."""
         one, other = ((x.double() / self.config.temperature).log_softmax(dim=1) for x in (logits, again))
         control = (one.exp() * (one - other)).sum(dim=1)
-        on_device = {name: value.to(logits.device) for name, value in stored.items()}
-        found = against_dense(logits, on_device, self.config.temperature)
-        if {"topk_ids", "sampled_ids"} <= on_device.keys():
-            drawn = {name: on_device[name] for name in CODECS["sampled"]}
+        found = against_dense(logits, stored, self.config.temperature)
+        if {"topk_ids", "sampled_ids"} <= stored.keys():
+            drawn = {name: stored[name] for name in CODECS["sampled"]}
             own = against_dense(logits, drawn, self.config.temperature)
             found |= {f"sampled_{name}": value for name, value in own.items()}
         return {**found, "control_kl": control}

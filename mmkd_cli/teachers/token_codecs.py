@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -62,3 +62,19 @@ def against_dense(logits: Tensor, stored: Mapping[str, Tensor], temperature: flo
     storing = (kept.exp() * (kept - log_q)).sum(dim=1) + torch.xlogy(left, left / rest) + total.log()
     spread = (rest / max(others, 1)).log()[:, None].expand_as(log_p).scatter(1, ids, log_q)
     return {"kl": (log_p.exp() * (log_p - spread)).sum(dim=1), "storing_kl": storing, "mass_left_out": left}
+
+
+def pieces(parts: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """Tensors of any lengths [t, V], one after another, as ones of `size` rows, the last perhaps fewer."""
+    rest: list[Tensor] = []
+    for part in parts:
+        first = 0
+        while first < len(part):
+            taken = part[first : first + size - sum(map(len, rest))].clone()  # no view: the part is let go
+            first += len(taken)
+            rest.append(taken)
+            if sum(map(len, rest)) == size:
+                yield torch.cat(rest)
+                rest = []
+    if rest:
+        yield torch.cat(rest)

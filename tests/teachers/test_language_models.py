@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -17,8 +19,9 @@ from mmkd_cli.cache.reader import open_cache
 from mmkd_cli.core.config import validate
 from mmkd_cli.core.errors import Refused, UserError
 from mmkd_cli.stages import cache_teacher, prepare_data
+from mmkd_cli.teachers import language_models
 from mmkd_cli.teachers.language_models import CODECS, Bart, Bert, Gpt2, LanguageModelConfig, LanguageModelTeacher
-from mmkd_cli.teachers.token_codecs import against_dense, draw, top_k
+from mmkd_cli.teachers.token_codecs import against_dense, draw, pieces, top_k
 from tests.architectures.tiny_language_models import VOCABULARY, byte_tokenizer, tiny_language_model
 from tests.conftest import Run
 from tests.stages.small_chain import config_of, context
@@ -293,6 +296,47 @@ def test_both_codecs_are_verified(captions: Path, folders: dict[str, Path]) -> N
     assert both == {**found["topk"], **{f"sampled_{name}": drawn[name] for name in drawn
                                         if name.startswith(("kl_", "mass_"))}}  # fmt: skip
     assert len(both) == len(found["topk"]) + 4
+
+
+def test_of_many_windows_no_more_than_two_forwards_are_held(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long texts: the numbers of all windows at once, piece by piece."""
+    made = teacher(folders["causal"], max_tokens=5, long="window", codec="both", topk=32)
+    texts = ["a dog runs over the wet sand and then " * 5, "two cats", "x"]
+    batch = {"row": torch.arange(3), "split": "train", **made.tokenize(texts)}
+    signals = ["target_positions", *CODECS["topk"], *CODECS["sampled"]]
+    stored = {name: torch.cat(values) for name, values in made(batch, signals).items()}
+    dense_logits = torch.cat([*made.logits(batch, made.targets(batch))])
+    wanted = against_dense(dense_logits, {name: stored[name] for name in CODECS["topk"]}, 1.0)
+    drawn = against_dense(dense_logits, {name: stored[name] for name in CODECS["sampled"]}, 1.0)
+    alive: list[weakref.ref[Tensor]] = []
+    most, real = [], LanguageModelTeacher.logits
+
+    def watched(self: Any, batch: Any, targets: Tensor) -> Iterator[Tensor]:
+        for part in real(self, batch, targets):
+            alive.append(weakref.ref(part))
+            most.append(sum(one() is not None for one in alive))
+            yield part
+            del part
+
+    monkeypatch.setattr(LanguageModelTeacher, "logits", watched)
+    monkeypatch.setattr(language_models, "_COMPARED", 7)
+    found = made.divergences(batch, stored)
+    assert len(most) > 30 and max(most) <= 3  # one of each of the two, and one that is just being made
+    assert len(found["kl"]) == len(dense_logits) and found["control_kl"].abs().max() < 1e-6
+    for name, values in wanted.items():
+        torch.testing.assert_close(found[name], values, atol=1e-6, rtol=1e-4)
+    for name, values in drawn.items():
+        torch.testing.assert_close(found[f"sampled_{name}"], values, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("lengths", [(), (3,), (1, 0, 9, 2), (7, 7), (20,)])
+def test_pieces_are_the_parts_in_order(lengths: tuple[int, ...]) -> None:
+    whole = torch.arange(2.0 * sum(lengths)).view(-1, 2)
+    found = [*pieces(whole.split(lengths) if lengths else [], 7)]
+    assert torch.equal(torch.cat([whole[:0], *found]), whole)
+    assert all(len(piece) == 7 for piece in found[:-1]) and all(0 < len(piece) <= 7 for piece in found)
 
 
 OTHERS = {"topk": 9, "draws": 7, "proposal": 0.5, "seed": 3, "mask_ratio": 0.5, "max_tokens": 50, "temperature": 2.0}
