@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,10 @@ class TextConfig(Config):
     )
     text_column: str = key("text", "column of tables and datasets", source="[U]")
     limit: int = key(0, "only the first texts of each split; 0: all", source="[U]", unit="texts", ge=0)
+    pack: int = key(
+        0, "join texts that follow each other, by line breaks, to rows of at most so many; 0: each text is a row",
+        source="[U]", unit="characters", absent=0, ge=0,
+    )  # fmt: skip
 
 
 class Text:
@@ -55,12 +61,10 @@ class Text:
         texts = read_lines(file) if file.suffix == ".txt" else read_columns(file, needed).column(0)
         texts = texts[: self.config.limit] if self.config.limit else texts
 
-        def read(first: int, last: int) -> Iterator[dict[str, Any]]:
-            for start in range(first, last, _ROWS_AT_ONCE):
-                values = texts.slice(start, min(_ROWS_AT_ONCE, last - start)).to_pylist()
-                yield from (_row(number, text) for number, text in enumerate(values, start))
+        def values(first: int, last: int) -> list[str]:
+            return [*texts.slice(first, last - first).to_pylist()]
 
-        return SourceTable("texts", split_name(split, where), len(texts), text_features(), read)
+        return self._table(split_name(split, where), len(texts), values)
 
     def _of_dataset(self, split: str, part: datasets.Dataset) -> SourceTable:
         where = f"--annotations {self.config.annotations!r}, split {split!r}"
@@ -70,12 +74,28 @@ class Text:
         rows = min(self.config.limit or len(part), len(part))
         texts = part.select_columns([name]).with_format("arrow")
 
-        def read(first: int, last: int) -> Iterator[dict[str, Any]]:
-            for start in range(first, last, _ROWS_AT_ONCE):
-                values = texts[start : min(start + _ROWS_AT_ONCE, last)].column(name).to_pylist()
-                yield from (_row(number, text or "") for number, text in enumerate(values, start))
+        def values(first: int, last: int) -> list[str]:
+            return [text or "" for text in texts[first:last].column(name).to_pylist()]
 
-        return SourceTable("texts", split_name(split, where), rows, text_features(), read)
+        return self._table(split_name(split, where), rows, values)
+
+    def _table(self, split: str, texts: int, values: Callable[[int, int], list[str]]) -> SourceTable:
+        """values(first, last): that part of a split's texts."""
+
+        def each(first: int, last: int) -> Iterator[str]:
+            for start in range(first, last, _ROWS_AT_ONCE):
+                yield from values(start, min(start + _ROWS_AT_ONCE, last))
+
+        if self.config.pack:
+            starts = _starts(map(len, each(0, texts)), self.config.pack)
+
+            def read(first: int, last: int) -> Iterator[dict[str, Any]]:
+                for begin, end in pairwise(starts[first : last + 1]):
+                    yield _row(begin, "\n".join(values(begin, end)))
+
+            return SourceTable("texts", split, len(starts) - 1, text_features(), read)
+        return SourceTable("texts", split, texts, text_features(),
+                           lambda first, last: (_row(*row) for row in enumerate(each(first, last), first)))  # fmt: skip
 
     def missing(self) -> Iterator[str]:
         """Texts name no files."""
@@ -88,12 +108,29 @@ class Text:
         return {"datasets": hub.identity(self.config.annotations, self._datasets, memory)}
 
     def tables(self) -> Sequence[SourceTable]:
-        """`texts` of each split; a text's id is its line, from 0 (empty lines of a .txt are no texts)."""
+        """`texts` of each split; a text's id is its (first) line, from 0 (empty lines of a .txt are no texts)."""
         return self._tables
 
 
 def _row(number: int, text: str) -> dict[str, Any]:
     return {"text_id": str(number), "text": text, "image_row": -1}
+
+
+def _starts(lengths: Iterable[int], most: int) -> array[int]:
+    """Where the rows begin that hold texts of these lengths, joined, and where the last one ends.
+
+    A row has at most `most` characters, unless its only text has more.
+    """
+    starts, held = array("q"), most + 1
+    count = 0
+    for count, length in enumerate(lengths, 1):
+        if held + 1 + length > most:
+            starts.append(count - 1)
+            held = length
+        else:
+            held += 1 + length
+    starts.append(count)
+    return starts
 
 
 def _files(path: Path) -> dict[str, Path]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from datasets import Dataset, DatasetDict
 from PIL import Image
 
 from mmkd_cli import scenes
@@ -66,6 +68,23 @@ def test_lines_of_text_files(tmp_path: Path) -> None:
     assert rows(found, "texts", "val") == [{"text_id": "0", "text": "four", "image_row": -1}]
     one = source("text", annotations=tmp_path / "train.txt", limit=2)
     assert [r["text"] for r in rows(one, "texts")] == ["one", "two"]
+
+
+@pytest.mark.parametrize("form", ["txt", "jsonl", "datasets"])
+def test_texts_are_packed_in_their_order(tmp_path: Path, form: str) -> None:
+    texts = [letter * length for letter, length in zip("abcdefgh", (3, 4, 3, 12, 1, 1, 8, 10), strict=True)]
+    place = tmp_path / f"train.{form}"
+    if form == "datasets":
+        DatasetDict({"train": Dataset.from_dict({"text": texts})}).save_to_disk(place)
+    else:
+        place.write_text("\n".join(texts if form == "txt" else (json.dumps({"text": text}) for text in texts)))
+    found = source("text", annotations=place, pack=10)
+    assert [(r["text_id"], r["text"]) for r in rows(found, "texts", step=2)] == [
+        ("0", "aaa\nbbbb"), ("2", "ccc"), ("3", "d" * 12), ("4", "e\nf"), ("6", "g" * 8), ("7", "h" * 10)
+    ]  # fmt: skip
+    exact = rows(source("text", annotations=place, pack=12, limit=3), "texts")
+    assert [r["text"] for r in exact] == ["aaa\nbbbb\nccc"]
+    assert [r["text"] for r in rows(source("text", annotations=place), "texts", step=3)] == texts
 
 
 def test_wrong_texts_are_one_line(tmp_path: Path) -> None:
