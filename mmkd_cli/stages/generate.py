@@ -72,24 +72,28 @@ class Config(StageConfig):
 
 def run(config: Config, context: StageContext) -> dict[str, Any]:
     """Write the texts, go on with them, or say that they are there. Returns the stage's document."""
-    config = as_trained(config, context.root)
-    task: Task = registry.load("tasks", _name(config.task))(config.task)
-    single = _single(config, task)
-    job = Job(config, context, task, needs_data=single is None)
+    made: type[Task] = registry.load("tasks", _name(config.task))
+    single = _single(config, made)
+    trained = as_trained(config, context.root)
+    job = Job(trained, context, made(trained.task), needs_data=single is None, asked=config.model)
     if single is not None:
         return job.one(single)
     return job.dry_run() if context.dry_run else job.run()
 
 
 class Job:
-    """Texts of one model for one task, as one of any number of processes."""
+    """Texts of one model for one task, as one of any number of processes.
 
-    def __init__(self, config: Config, context: StageContext, task: Task, needs_data: bool) -> None:
+    asked: the model as somebody named it, None where the only run was taken.
+    """
+
+    def __init__(self, config: Config, context: StageContext, task: Task, needs_data: bool, asked: str | None) -> None:
         from mmkd_cli.training.devices import compute_precision, open_device
         from mmkd_cli.training.distribution import processes, rank
 
         device = open_device(context.device)
         self.config, self.context, self.task, self.started = config, context, task, time.time()
+        self.asked = asked
         self.rank, self.processes = rank(), processes()
         if self.rank:
             console.LEVEL.quiet = True
@@ -156,7 +160,7 @@ class Job:
         if files := self.task.files():
             identity["files"] = {role: sha256_file(_there(role, file), memory) for role, file in files.items()}
         work = {"rows": self.rows, "rows_per_range": self.config.rows_per_range}
-        said = self.config.model_dump(mode="json")
+        said = {**self.config.model_dump(mode="json"), "model": self.asked}
         plan = Plan("result", "generate", self.context.name or "", identity, said, inputs, work)
         if self.context.name:
             return plan
@@ -296,7 +300,7 @@ class Job:
                 "seconds": round(time.time() - self.started, 3)}  # fmt: skip
 
 
-def _single(config: Config, task: Task) -> str | None:
+def _single(config: Config, task: type[Task]) -> str | None:
     """The question or prompt of a single text ("" of a caption), None of data. UserError where flags clash."""
     given = {name: value for name in ("image", "question", "prompt") if (value := getattr(config, name)) is not None}
     if not given:

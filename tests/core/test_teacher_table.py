@@ -41,7 +41,9 @@ def test_references(text: str, table: dict[str, str]) -> None:
         ("open_clip:RN50-quickgelu:a.safetensors",
          {"name": "clip", "arch": "RN50-quickgelu", "weights": "a.safetensors"}),
         ("open_clip:local-dir:some/folder", {"name": "clip", "arch": "local-dir:some/folder"}),
-        ("hf:some/folder", {"name": "clip", "weights": "some/folder"}),
+        ("hf:openai/clip-vit-base-patch32", {"name": "clip", "weights": "openai/clip-vit-base-patch32"}),
+        ("hf:facebook/bart-large", {"name": "bart", "weights": "facebook/bart-large"}),
+        ("hf:openai-community/gpt2", {"name": "prefix", "weights": "openai-community/gpt2"}),
     ],
 )  # fmt: skip
 def test_students(text: str, table: dict[str, str]) -> None:
