@@ -12,9 +12,9 @@ from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.sources import fields
 
 
-def json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(where, object) of each row. Rows of a list are counted from 0, lines of a .jsonl from 1."""
-    if path.suffix == ".jsonl":
+def json_rows(path: Path, *, lines: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where, object) of each row. Rows of a list are counted from 0, lines (of a .jsonl, or if said) from 1."""
+    if lines or path.suffix == ".jsonl":
         yield from _lines(path)
         return
     _check_size(path)

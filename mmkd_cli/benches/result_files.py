@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from mmkd_cli.benches.json_rows import json_rows
 from mmkd_cli.core.errors import UserError
@@ -16,6 +17,8 @@ FIRST = 3
 Results = list[tuple[str, str]]
 """(id, text) in the file's order."""
 
+Said = TypeVar("Said")
+
 
 def read_results(path: Path, id_field: str, text_field: str) -> Results:
     """A JSON list (or JSON lines) of objects, as official scorers take it."""
@@ -26,9 +29,10 @@ def read_results(path: Path, id_field: str, text_field: str) -> Results:
 
 
 def in_order(
-    results: Results, ids: Sequence[str], path: Path, what: str, skipped: frozenset[str] = frozenset()
-) -> list[str]:
-    """The texts of `ids`; UserError where ids are missing, are not of the bench, or stand twice.
+    results: Sequence[tuple[str, Said]], ids: Sequence[str], path: Path, what: str,
+    skipped: frozenset[str] = frozenset(),
+) -> list[Said]:  # fmt: skip
+    """What was said of `ids`; UserError where ids are missing, are not of the bench, or stand twice.
 
     what: the ids' name, as the file spells it. skipped: ids of the bench that are not scored, and may be there.
     """

@@ -40,6 +40,7 @@ def examine(root: Any) -> dict[str, dict[str, str]]:
 
     from mmkd_cli.core.artifacts import versions
     from mmkd_cli.metrics.captions import missing_metrics
+    from mmkd_cli.metrics.wups import wordnet_similarity
 
     devices = {"cpu": f"{os.cpu_count()} cores, {platform.machine()}, {torch.get_num_threads()} threads"}
     for index in range(torch.cuda.device_count()):
@@ -56,10 +57,14 @@ def examine(root: Any) -> dict[str, dict[str, str]]:
     for package, serves in {
         "spacy": "aro's order tasks, lemmas of some benches",
         "en_core_web_sm": "the same: spaCy's English model, python -m spacy download en_core_web_sm",
-        "nltk": "aro's order tasks, WordNet similarity of some benches",
+        "nltk": "aro's order tasks",
         "clip_benchmark": "templates of more sets for zeroshot-classification, pip install clip-benchmark",
     }.items():
         optional[package] = "installed" if find_spec(package) else f"absent: {serves}"
+    wordnet = (
+        "its WordNet is there" if wordnet_similarity() else "absent: daquar's WUPS, python -m nltk.downloader wordnet"
+    )
+    optional["wordnet"] = wordnet
     optional["SPICE"] = missing_metrics().get("SPICE", "its jars are there")
     place = Path(root).resolve()
     while not place.exists():

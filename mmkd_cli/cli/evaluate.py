@@ -39,6 +39,7 @@ def evaluate(
     ] = None,
     draws: Annotated[int | None, typer.Option(help="Time steps and noises of --scorer diffusion.")] = None,
     questions: Annotated[Path | None, typer.Option(help="The bench's questions (vqav2, okvqa).")] = None,
+    connectivity: Annotated[Path | None, typer.Option(help="Folder of the houses' graphs (r2r, rxr).")] = None,
     embeddings: Annotated[Path | None, typer.Option(help="Score ready embeddings: npz or safetensors.")] = None,
     predictions: Annotated[
         str | None, typer.Option(help="Score a result file in the bench's own layout, or a result of generate.")
@@ -69,6 +70,7 @@ def evaluate(
         "bench.scorer": scorer,
         "bench.draws": draws,
         "bench.questions": questions,
+        "bench.connectivity": connectivity,
         "embeddings": embeddings,
         "predictions": predictions,
         "against": against,

@@ -16,6 +16,7 @@ from mmkd_cli.reports.blocks import Figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
+    from numpy.typing import ArrayLike
 
 MAX_POINTS = 1000
 # Colours that stand for the style sheet's variables until the drawing is text.
@@ -69,6 +70,22 @@ def histogram_figure(counts: Mapping[str, Sequence[int]], edges: Sequence[float]
         axes.legend(loc="best")
 
     return _figure(draw, x_label, "share of pairs, %", caption)
+
+
+def map_figure(edges: Sequence[ArrayLike], ways: Mapping[str, ArrayLike], caption: str) -> Figure:
+    """A graph seen from above, and ways through it by name. edges: [2, 2] each, ways: [n, 2], x and y in metres."""
+    import numpy as np
+
+    def draw(axes: Axes) -> None:
+        for x, y in (np.asarray(edge).T for edge in edges):
+            axes.plot(x, y, color=_LINE, linewidth=0.7, alpha=0.5)
+        for number, ((name, way), colour) in enumerate(zip(ways.items(), cycle(_SERIES), strict=False)):
+            x, y = np.asarray(way).T
+            axes.plot(x, y, color=colour, label=name, linewidth=5 - 3 * number, marker="o", markersize=7 - 3 * number)
+        axes.set_aspect("equal", "datalim")
+        axes.legend(loc="best")
+
+    return _figure(draw, "x, m", "y, m", caption)
 
 
 def thinned(x: Sequence[float], y: Sequence[float]) -> Points:

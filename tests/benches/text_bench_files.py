@@ -120,7 +120,112 @@ def yelp(folder: Path) -> Files:
     return {"annotations": write(folder / "reference.0", "\n".join(lines))}, folder / "said.txt"
 
 
+def house(folder: Path) -> str:
+    """A row of viewpoints a0 to a3, two metres apart, and one that is no part of the graph."""
+    names = ["a0", "a1", "out", "a2", "a3"]
+    x = [0, 2, 3, 4, 6]
+    reach = {(0, 1), (1, 0), (1, 3), (3, 1), (3, 4), (4, 3), (0, 2), (2, 0)}
+    rows = [
+        {
+            "image_id": name, "included": name != "out", "visible": [True] * 5, "height": 1.5,
+            "pose": [1, 0, 0, x[k], 0, 1, 0, 1, 0, 0, 1, 1.5, 0, 0, 0, 1],
+            "unobstructed": [(k, other) in reach for other in range(5)],
+        }
+        for k, name in enumerate(names)
+    ]  # fmt: skip
+    write(folder / "connectivity/A_connectivity.json", rows)
+    return str(folder / "connectivity")
+
+
+PATH = ["a0", "a1", "a2", "a3"]
+
+
+def r2r(folder: Path) -> Files:
+    """Two paths of three instructions in one house; one is walked, the other not begun."""
+    rows = [{"scan": "A", "path_id": 7 + n, "path": PATH, "heading": 0.5, "distance": 6.0,
+             "instructions": [f"walk <b> {k}" for k in range(3)]} for n in range(2)]  # fmt: skip
+    said = [{"instr_id": f"{7 + n}_{k}", "trajectory": [[name, 0.0, 0.1] for name in PATH[: 4 - 3 * n]]}
+            for n in range(2) for k in range(3)]  # fmt: skip
+    write(folder / "walks.json", said[::-1])
+    return {"annotations": write(folder / "R2R_val_unseen.json", rows), "connectivity": house(folder)}, (
+        folder / "walks.json"
+    )
+
+
+def rxr(folder: Path) -> Files:
+    """RxR's guide annotations in two languages, and paths."""
+    rows = [json.dumps({"split": "val_unseen", "instruction_id": n, "language": "en-IN" if n < 3 else "hi-IN",
+                        "path_id": n // 2, "scan": "A", "path": PATH, "heading": 0.1, "instruction": f"go {n}"})
+            for n in range(6)]  # fmt: skip
+    write(folder / "walks.json", [{"instruction_id": n, "path": PATH[: 2 + n % 3]} for n in range(6)])
+    keys = {"annotations": write(folder / "rxr_val_unseen_guide.jsonl", "\n".join(rows))}
+    return {**keys, "connectivity": house(folder)}, folder / "walks.json"
+
+
+def gqa(folder: Path) -> Files:
+    """Six balanced questions of GQA's and one that is not; the predictions answer all."""
+    answers = ["yes", "no", "red", "table", "left", "left"]
+    rows: dict[str, Any] = {
+        f"0{n}": {
+            "question": f"is <it> {n}?", "imageId": f"n{n // 2}", "answer": answer, "fullAnswer": f"{answer}.",
+            "isBalanced": True,
+            "types": {"structural": "verify" if n < 2 else "query", "semantic": "obj", "detailed": "x"},
+        }
+        for n, answer in enumerate(answers)
+    }  # fmt: skip
+    rows["99"] = {**rows["00"], "isBalanced": False}
+    write(folder / "said.json", [{"questionId": one, "prediction": "left" if one > "03" else "Yes"} for one in rows])
+    return {"annotations": write(folder / "val_balanced_questions.json", rows)}, folder / "said.json"
+
+
+def snli_ve(folder: Path) -> Files:
+    """SNLI-VE's lines, each spelling of the photo's field, and a pair without a label."""
+    labels = ["entailment", "neutral", "contradiction", "entailment", "neutral", "entailment", "-"]
+    named = [{"Flickr30K_ID": 12}, {"Flikr30kID": "12.jpg"}, {}]
+    rows = [
+        json.dumps({"pairID": f"12.jpg#{n}r1e", "gold_label": label, "sentence1": "A dog.", "sentence2": f"A <b> {n}.",
+                    **named[n % 3]})
+        for n, label in enumerate(labels)
+    ]  # fmt: skip
+    said = [json.dumps({"pairID": f"12.jpg#{n}r1e", "label": "entailment"}) for n in range(6)]
+    write(folder / "said.jsonl", "\n".join(said))
+    return {"annotations": write(folder / "snli_ve_dev.jsonl", "\n".join(rows))}, folder / "said.jsonl"
+
+
+def nlvr2(folder: Path) -> Files:
+    """Three pairs of pictures for each of two sentences; one answer of the first sentence is wrong."""
+    rows = [json.dumps({"identifier": f"dev-{s}-{pair}-{s}", "sentence": f"Sentence <{s}>.", "label": str(pair > 0)})
+            for s in range(2) for pair in range(3)]  # fmt: skip
+    said = [
+        f"dev-{s}-{pair}-{s},{str(pair > 0 and (s, pair) != (0, 2)).lower()}" for s in range(2) for pair in range(3)
+    ]
+    write(folder / "said.csv", "\n".join(said))
+    return {"annotations": write(folder / "dev.json", "\n".join(rows))}, folder / "said.csv"
+
+
+def nlvr(folder: Path) -> Files:
+    """The same of NLVR's identifiers, as a list."""
+    rows = [{"identifier": f"{10 + s}-{k}", "sentence": f"There is <{s}>.", "label": str(k > 0).lower()}
+            for s in range(2) for k in range(3)]  # fmt: skip
+    write(folder / "said.csv", "\n".join(f"{row['identifier']},{row['label']}" for row in rows))
+    return {"annotations": write(folder / "dev.json", rows)}, folder / "said.csv"
+
+
+def daquar(folder: Path) -> Files:
+    """Questions and answers in turn; one photo's are not on the list."""
+    answers = ["table", "chair", "2", "red, white", "cup", "sofa", "door"]
+    lines = [f"what is <it> in the image{n} ?\n{answer}" for n, answer in enumerate(answers)]
+    write(folder / "said.txt", "\n".join(["table", "sofa", "2", "white, red", "red", "sofa"]))
+    keys = {"photos": write(folder / "test_images_list.txt", "\n".join(f"image{n}" for n in range(6)))}
+    return {**keys, "annotations": write(folder / "qa.txt", "\n".join(lines) + "\n")}, folder / "said.txt"
+
+
 MAKERS = {
+    "gqa": gqa,
+    "snli-ve": snli_ve,
+    "nlvr2": nlvr2,
+    "nlvr": nlvr,
+    "daquar": daquar,
     "coco-caption": coco_caption,
     "nocaps": coco_caption,
     "flickr8k-caption": flickr8k_caption,
@@ -129,5 +234,7 @@ MAKERS = {
     "xsum": summaries,
     "cnn-dailymail": summaries,
     "yelp": yelp,
+    "r2r": r2r,
+    "rxr": rxr,
 }
 """Bench -> files of six items."""

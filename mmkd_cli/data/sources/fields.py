@@ -19,7 +19,7 @@ MOST_JSON_BYTES = 4 << 30
 _MOST_NAMED = 20
 _SHOWN = 40
 
-_NAMES = {str: "a text", int: "a whole number", list: "a list", dict: "an object"}
+_NAMES = {str: "a text", int: "a whole number", bool: "true or false", list: "a list", dict: "an object"}
 
 
 def read_document(path: Path) -> dict[str, Any]:
