@@ -33,7 +33,8 @@ def choose_signals(teacher: Teacher, data: PreparedData, asked: Sequence[str] | 
                 f"signal {name!r} is of the table {known[name].table!r}, the data has {', '.join(sorted(tables))}: "
                 f"leave it out of --signals, or use other data"
             )
-    return {name: spec for name, spec in known.items() if name in set(asked)}
+    every = {*asked, *(other for name in asked for other in known[name].along)}
+    return {name: spec for name, spec in known.items() if name in every}
 
 
 def build_index(

@@ -83,7 +83,8 @@ class SignalSpec:
     """What a teacher says about each row of a table.
 
     shape: of one row's value; () for a number a row. ragged: the first axis varies by row (shape[0]: its bound, or 0).
-    dtype: the kind that is stored when none is asked for. default: stored when no signals are named.
+    dtype: the kind that is stored when none is asked for. default: stored when no signals are named. along: signals
+    without which this one can't be read, stored wherever it is.
     """
 
     name: str
@@ -92,6 +93,7 @@ class SignalSpec:
     ragged: bool = False
     dtype: str = "bfloat16"
     default: bool = True
+    along: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -130,8 +132,9 @@ class Teacher(Protocol):
     def __call__(self, batch: Batch, signals: Sequence[str]) -> dict[str, Tensor]:
         """Signals of a batch, [B, ...] each (ragged ones: a list of B tensors), float32 or the compute precision.
 
-        batch: "row" int64 [B], "id" list[str], "split" str always; "pixels" uint8 [B, 3, H, W] of pictures; what
-        `tokenize` gave for text tables. Runs under no_grad; does not depend on what else is in the batch.
+        batch: "row" int64 [B], "id" list[str], "split" str always; of pictures "pixels" uint8 [B, 3, H, W], or where
+        the transform gives several sizes a list of [3, H, W]; what `tokenize` gave for text tables. Runs under no_grad;
+        does not depend on what else is in the batch.
         """
         ...
 

@@ -47,6 +47,9 @@ TABLES: dict[str, dict[str, Entry]] = {
         "data2vec": Entry("mmkd_cli.teachers.data2vec:Data2Vec", "data2vec (transformers)"),
         "dino": Entry("mmkd_cli.teachers.timm_models:Dino", "DINO ViT-B/16 (timm)"),
         "clip": Entry("mmkd_cli.teachers.clip:Clip", "CLIP (open_clip or transformers): both towers"),
+        "clip-grid": Entry(
+            "mmkd_cli.teachers.clip_grid:ClipGrid", "CLIP's image tower before pooling: cells (CLIP-ViL)"
+        ),
         "resnet50": Entry("mmkd_cli.teachers.timm_models:ResNet50", "supervised ResNet-50: 1,000 logits (timm)"),
         "timm": Entry("mmkd_cli.teachers.timm_models:Timm", "any timm model: pooled feature or CLS"),
         "stable-diffusion": Entry(

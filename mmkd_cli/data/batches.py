@@ -69,7 +69,7 @@ class _Reader:
         return batch
 
     def _pixels(self, transform: PictureTransform, column: Any, rows: np.ndarray, views: np.ndarray | None) -> Any:
-        """uint8 [B, 3, H, W]; a rejected row (null picture) is zeros."""
+        """uint8 [B, 3, H, W], or a list where sizes differ; a rejected row (null picture) is zeros."""
         import torch
 
         pixels = []
@@ -84,7 +84,7 @@ class _Reader:
                 pixels.append(transform(image))
             else:
                 pixels.append(transform(image, self.views(int(rows[place]), int(views[place]))))
-        return torch.stack(pixels)
+        return torch.stack(pixels) if len({picture.shape for picture in pixels}) == 1 else pixels
 
 
 def batches(
@@ -99,9 +99,9 @@ def batches(
 ) -> Iterator[Batch]:
     """Batches in the order of `rows_per_batch`: "row" int64 [B], "id" list[str], and by the table's kind
 
-    `images`: "pixels" uint8 [B, 3, H, W] through `transform`; texts (any other): what `tokenize` gives; without one of
-    them (features that are looked up) only the first two. Where rows
-    come with view numbers, `views` says what a view is, and "view" int64 [B] is in the batch. `rows_per_batch` is asked
+    `images`: "pixels" uint8 [B, 3, H, W] through `transform` (a list where it gives several sizes); texts (any other):
+    what `tokenize` gives; without one of them (features that are looked up) only the first two. Where rows come with
+    view numbers, `views` says what a view is, and "view" int64 [B] is in the batch. `rows_per_batch` is asked
     a few batches ahead. workers: processes; 0 is one background thread.
     """
     reader = _Reader(table.with_format("arrow"), kind, transform, tokenize, views)

@@ -16,7 +16,9 @@ from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, SignalSpec
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.fingerprints import sha256_file
+from mmkd_cli.data.grid_transform import GridTransform
 from mmkd_cli.data.pictures import Transform
+from mmkd_cli.teachers.grids import GRID, GridInput, grid_signals, grid_specs
 from mmkd_cli.teachers.timm_source import TimmSource, load_timm
 
 
@@ -33,10 +35,14 @@ class TimmConfig(Config):
         "image_cls: what the model's classifier sees, the class token after the last norm, or the mean over space",
         source="[U] what its authors trained to be linear in the classes",
     )
+    grid: GridInput = key(GridInput(), "how pictures are resized, for a grid of another size than the model's own")
 
 
 class Timm:
-    """A timm model: `image_cls`, `image_tokens` where it keeps tokens, `logits` where its weights hold a classifier."""
+    """A timm model: `image_cls`, `image_tokens` where it keeps tokens, `logits` where its weights hold a classifier.
+
+    `grid` and what belongs to it (`teachers.grids`), where the model's features have a place in the picture.
+    """
 
     Config: ClassVar[type] = TimmConfig
     default_signals: ClassVar[tuple[str, ...]] = ("image_cls",)
@@ -60,6 +66,14 @@ class Timm:
             "pool": self.config.pool,
         }
 
+    def _cells(self, model: Any, pixels: Tensor) -> Tensor:
+        """Normalised pixels [B, 3, H, W] -> [B, C, h, w]."""
+        features = model.forward_features(pixels)
+        if features.ndim == 3:
+            tokens = features[:, getattr(model, "num_prefix_tokens", 0) :]
+            return tokens.transpose(1, 2).unflatten(2, model.patch_embed.grid_size)
+        return features.permute(0, 3, 1, 2) if getattr(model, "output_fmt", None) == "NHWC" else features
+
     @cached_property
     def _skeleton(self) -> nn.Module:
         """The model on the meta device: shapes and counts, no memory."""
@@ -69,18 +83,21 @@ class Timm:
     def signals(self) -> dict[str, SignalSpec]:
         with torch.device("meta"), torch.no_grad():
             said = self._say(self._skeleton, torch.empty(1, *self._data_config["input_size"]))
-        return {
+        specs = {
             name: SignalSpec(name, "images", tuple(value.shape[1:]), default=name in self.default_signals)
             for name, value in said.items()
         }
+        return {**specs, **grid_specs(lambda pixels: self._cells(self._skeleton, pixels), self.picture_transform,
+                                      default=False)}  # fmt: skip
 
     @cached_property
     def _data_config(self) -> dict[str, Any]:
         return resolve_data_config(pretrained_cfg=self._source.pretrained_cfg)
 
     @cached_property
-    def picture_transform(self) -> Transform:
-        return Transform.from_timm(self._data_config)
+    def picture_transform(self) -> Transform | GridTransform:
+        own = self.config.grid.transform(self._data_config["mean"], self._data_config["std"])
+        return own or Transform.from_timm(self._data_config)
 
     @property
     def tokenize(self) -> None:
@@ -101,9 +118,21 @@ class Timm:
     def __call__(self, batch: Batch, signals: Sequence[str]) -> dict[str, Tensor]:
         if self._model is None:
             raise RuntimeError("Teacher.load comes before the first call")
-        pixels = self.picture_transform.normalize(batch["pixels"].to(self._device), self._dtype)
-        said = self._say(self._model, pixels.contiguous(memory_format=torch.channels_last), signals)
+        said: dict[str, Any] = {}
+        if any(name.startswith(GRID) for name in signals):
+            said |= grid_signals(batch["pixels"], self._channels_last_cells, self.picture_transform, self._device,
+                                 self._dtype)  # fmt: skip
+        if rest := [name for name in signals if name not in said]:
+            pixels = batch["pixels"]
+            if not isinstance(pixels, Tensor):
+                raise UserError(f"teacher.grid.resize={self.config.grid.resize} gives pictures of several sizes, of "
+                                f"which {rest[0]} is not said: cache it apart, or use warp")  # fmt: skip
+            pixels = self.picture_transform.normalize(pixels.to(self._device), self._dtype)
+            said |= self._say(self._model, pixels.contiguous(memory_format=torch.channels_last), rest)
         return {name: said[name] for name in signals}
+
+    def _channels_last_cells(self, pixels: Tensor) -> Tensor:
+        return self._cells(self._model, pixels.contiguous(memory_format=torch.channels_last))
 
     def _say(self, model: Any, pixels: Tensor, signals: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Signals of normalised pixels [B, 3, H, W]; of all that the model has where none are named."""

@@ -56,6 +56,11 @@ def vit(folder: Path, seed: int) -> Keys:
     return {"name": "timm", "arch": "test_vit", "weights": str(timm_file("test_vit", folder, seed)), "pool": "cls"}
 
 
+def clip_grid(folder: Path, seed: int) -> Keys:
+    """Pictures of their own aspect, padded."""
+    return {**open_clip_folder(folder, seed), "name": "clip-grid", "grid": {"resize": "pad", "height": 32, "width": 64}}
+
+
 def timm_folder(folder: Path, seed: int) -> Keys:
     arguments = {"num_classes": 0, "layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
     timm_file("resnet10t", folder, seed, **arguments)
@@ -224,6 +229,7 @@ TINY: dict[str, Callable[[Path, int], Keys]] = {
     "data2vec text": data2vec_text,
     "clip open_clip": open_clip_folder,
     "clip transformers": transformers_clip,
+    "clip grid": clip_grid,
     "stable diffusion": stable_diffusion,
     "gpt2": language_model("gpt2", "causal"),
     "bert": language_model("bert", "masked"),
