@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from mmkd_cli.benches.aro_orders import Orders, Tools
-from mmkd_cli.benches.json_rows import caption, inner_file, json_rows
 from mmkd_cli.benches.own_tables import Box, InFiles, Pictures, box_of, located
 from mmkd_cli.benches.pair_items import PairItems, Part, Places
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.sources import fields
+from mmkd_cli.data.sources.json_rows import caption, inner_file, json_rows
 
 FILES: Mapping[str, str] = {
     "vg_relation": "visual_genome_relation.json",

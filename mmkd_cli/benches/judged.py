@@ -11,9 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mmkd_cli.benches import judged_files as files
 from mmkd_cli.benches import text_page
-from mmkd_cli.benches.judged_files import Judged
+from mmkd_cli.benches.judged_files import read_said, read_said_csv, read_said_lines
 from mmkd_cli.benches.outcomes import clusters
 from mmkd_cli.benches.result_files import in_order
 from mmkd_cli.benches.text_page import Folder, Said
@@ -21,7 +20,8 @@ from mmkd_cli.core import console
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import BenchInput, Scores
 from mmkd_cli.core.errors import UserError
-from mmkd_cli.data.sources import fields
+from mmkd_cli.data.sources import fields, judged
+from mmkd_cli.data.sources.judged import Judged
 from mmkd_cli.metrics.bootstrap import bootstrap_means, percentile_interval
 from mmkd_cli.metrics.wups import Similarity, answer_set, wordnet_similarity, wups
 from mmkd_cli.reports.quoted import quoted_rows
@@ -97,7 +97,7 @@ class JudgedBench:
 
     def said(self, path: Path, ids: Sequence[str]) -> list[tuple[str, str]]:
         """What a result file says: (id, answer). ids: of the items in their order."""
-        return files.read_said(path, self.id_fields, self.answer_fields)
+        return read_said(path, self.id_fields, self.answer_fields)
 
     def judge(self, items: Sequence[Judged], answers: Sequence[str]) -> Outcomes:
         return {"accuracy": np.array([float(a == one.answer) for one, a in zip(items, answers, strict=True)])}
@@ -159,7 +159,7 @@ class Gqa(JudgedBench):
     answer_fields = ("prediction", "answer")
 
     def read(self, path: Path) -> tuple[list[Judged], frozenset[str]]:
-        return files.read_gqa(path)
+        return judged.read_gqa(path)
 
 
 class SnliVe(JudgedBench):
@@ -171,7 +171,7 @@ class SnliVe(JudgedBench):
     official_items: ClassVar[Mapping[str, int]] = {"val": 17_858, "test": 17_901}
 
     def read(self, path: Path) -> tuple[list[Judged], frozenset[str]]:
-        return files.read_snli_ve(path)
+        return judged.read_snli_ve(path)
 
 
 class Nlvr2(JudgedBench):
@@ -181,10 +181,10 @@ class Nlvr2(JudgedBench):
     id_fields = ("identifier",)
 
     def read(self, path: Path) -> tuple[list[Judged], frozenset[str]]:
-        return files.read_nlvr2(path)
+        return judged.read_nlvr2(path)
 
     def said(self, path: Path, ids: Sequence[str]) -> list[tuple[str, str]]:
-        return files.read_said_csv(path)
+        return read_said_csv(path)
 
     def whole(self, items: Sequence[Judged], right: NDArray[np.float64]) -> dict[str, float]:
         sentence = clusters([one.sentence for one in items])
@@ -198,7 +198,7 @@ class Nlvr(Nlvr2):
     Config = NlvrConfig
 
     def read(self, path: Path) -> tuple[list[Judged], frozenset[str]]:
-        return files.read_nlvr(path)
+        return judged.read_nlvr(path)
 
 
 class Daquar(JudgedBench):
@@ -216,11 +216,11 @@ class Daquar(JudgedBench):
 
     def read(self, path: Path) -> tuple[list[Judged], frozenset[str]]:
         photos = self.config.photos  # type: ignore[attr-defined]
-        return files.read_daquar(path, Path(photos).expanduser() if photos else None)
+        return judged.read_daquar(path, Path(photos).expanduser() if photos else None)
 
     def said(self, path: Path, ids: Sequence[str]) -> list[tuple[str, str]]:
         if path.suffix == ".txt":
-            return files.read_said_lines(path, ids)
+            return read_said_lines(path, ids)
         return super().said(path, ids)
 
     def judge(self, items: Sequence[Judged], answers: Sequence[str]) -> Outcomes:

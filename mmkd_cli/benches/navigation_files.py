@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmkd_cli.benches.json_rows import json_rows
 from mmkd_cli.benches.result_files import in_order
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.sources import fields
+from mmkd_cli.data.sources.json_rows import json_rows
 
 _PACKED = ".gz"
 

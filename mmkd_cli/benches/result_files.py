@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from mmkd_cli.benches.json_rows import json_rows
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.sources import fields
+from mmkd_cli.data.sources.json_rows import json_rows
 
 FIRST = 3
 """Ids that a refusal names."""

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mmkd_cli.benches.json_rows import caption, inner_file
 from mmkd_cli.benches.own_tables import InFiles, Pictures, located
 from mmkd_cli.benches.pair_items import PairItems, Part, Places
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.sources import fields
+from mmkd_cli.data.sources.json_rows import caption, inner_file
 
 ITEMS: Mapping[str, int] = {
     "add_att": 692,

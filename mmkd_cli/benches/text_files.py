@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmkd_cli.benches.json_rows import json_rows
 from mmkd_cli.benches.result_files import Results, in_order
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.sources import fields
+from mmkd_cli.data.sources.json_rows import json_rows
 
 _JSON = (".json", ".jsonl")
 

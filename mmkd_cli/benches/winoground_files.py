@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from mmkd_cli.benches.json_rows import caption, json_rows
 from mmkd_cli.benches.own_tables import InFiles, InParquet, InZip, Pictures, located
 from mmkd_cli.benches.pair_items import PairItems, Part, Places
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.sources import fields
+from mmkd_cli.data.sources.json_rows import caption, json_rows
 
 GET = (
     "Winoground is gated: agree to its terms at huggingface.co/datasets/facebook/winoground, put its "

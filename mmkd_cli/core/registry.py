@@ -39,6 +39,11 @@ TABLES: dict[str, dict[str, Entry]] = {
         "cnn-dailymail": Entry("mmkd_cli.data.sources.summaries:CnnDailymail", "CNN/DailyMail: news and highlights"),
         "yelp": Entry("mmkd_cli.data.sources.yelp:Yelp", "Yelp: sentences of two styles, with references; or reviews"),
         "glue": Entry("mmkd_cli.data.sources.glue:Glue", "GLUE's nine tasks: official TSV folders, or datasets"),
+        "gqa": Entry("mmkd_cli.data.sources.statements:Gqa", "GQA: balanced questions, the official JSON"),
+        "snli-ve": Entry("mmkd_cli.data.sources.statements:SnliVe", "SNLI-VE: hypotheses about photos, JSON lines"),
+        "nlvr": Entry("mmkd_cli.data.sources.statements:Nlvr", "NLVR: statements about drawn pictures"),
+        "nlvr2": Entry("mmkd_cli.data.sources.statements:Nlvr2", "NLVR2: statements about two photos"),
+        "daquar": Entry("mmkd_cli.data.sources.statements:Daquar", "DAQUAR: questions about rooms, photo lists"),
         "scenes": Entry("mmkd_cli.data.sources.scenes:Scenes", "the built-in generated world"),
     },
     "teachers": {

@@ -43,14 +43,21 @@ def text_features(more: Mapping[str, Any] | None = None) -> datasets.Features:
     return datasets.Features({"text_id": text, "text": text, "image_row": datasets.Value("int64"), **(more or {})})
 
 
-def question_features() -> datasets.Features:
-    """Columns of `questions`; `answers` is empty and the others of people's answers "" where a split has none."""
+SECOND_PICTURE = "second_image_row"
+"""Column of `questions` that are about two pictures."""
+
+
+def question_features(pictures: int = 1) -> datasets.Features:
+    """Columns of `questions`; `answers` is empty and the others of people's answers "" where a split has none.
+
+    pictures: 2 adds the row of the second one.
+    """
     import datasets
 
-    text = datasets.Value("string")
+    text, row = datasets.Value("string"), datasets.Value("int64")
     return datasets.Features({
-        "question_id": text, "question": text, "image_row": datasets.Value("int64"), "question_type": text,
-        "answer_type": text, "answer": text, "answers": datasets.List(text),
+        "question_id": text, "question": text, "image_row": row, "question_type": text, "answer_type": text,
+        "answer": text, "answers": datasets.List(text), **({SECOND_PICTURE: row} if pictures > 1 else {}),
     })  # fmt: skip
 
 

@@ -74,6 +74,15 @@ def locate(
     return PictureFiles(split, files, tuple(folders), sizes, place, tuple(label_names))
 
 
+def locate_any(split: str, ids: Sequence[str], names: Sequence[Sequence[str]], folder: Path) -> PictureFiles:
+    """Pictures by the first of their possible names [n] (relative to the folder) that is there."""
+    import pyarrow as pa
+
+    files = [next((name for name in own if _size(folder / name) >= 0), own[0]) for own in names]
+    columns = {"image_id": list(ids), "file": files, "source": files}
+    return locate(split, {name: pa.array(values, pa.string()) for name, values in columns.items()}, [folder])
+
+
 def _size(path: Path) -> int:
     """Bytes of a regular file, -1 if there is none."""
     try:
