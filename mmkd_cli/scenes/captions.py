@@ -33,16 +33,50 @@ _GROUNDS = {
 }
 
 
-def captions(scene: Scene) -> tuple[str, str, str, str, str]:
-    """Five captions: a relation, all objects, counts on the ground, places, and a relation on the ground."""
+def captions(scene: Scene, *, plain: bool = False) -> tuple[str, str, str, str, str]:
+    """Five captions: a relation, all objects, counts on the ground, places, and a relation on the ground.
+
+    plain: those of the plain world: each names colour and shape of every object, but for counts of colours alone.
+    """
     stream = Stream(scene.seed, scene.split, scene.index, _CAPTIONS)
     held = relations(scene)
+    if plain:
+        return _plain_captions(stream, scene, held)
     return (
         _relation_caption(stream, scene, held),
         _list_caption(stream, scene),
         _count_caption(stream, scene),
         _place_caption(stream, scene),
         _ground_caption(stream, scene, held),
+    )
+
+
+def _plain_captions(stream: Stream, scene: Scene, held: tuple[Relation, ...]) -> tuple[str, str, str, str, str]:
+    """A relation, all objects, counts, places, and all objects on the ground."""
+    order = _shuffled(stream, scene.objects)
+    listed = _joined([_bare(stream, item) for item in order])
+    again = _joined([_bare(stream, item) for item in _shuffled(stream, scene.objects)])
+    placed = _joined([f"{_bare(stream, item)} {_place(stream, item)}" for item in _shuffled(stream, scene.objects)])
+    related = placed
+    if held:
+        subject, name, other = stream.choice(held)
+        rest = [item for place, item in enumerate(scene.objects) if place not in (subject, other)]
+        pair = f"{_bare(stream, scene.objects[subject])} {stream.choice(VOCABULARY['relations'][name])}"
+        related = _joined([f"{pair} {_bare(stream, scene.objects[other])}", *(_bare(stream, item) for item in rest)])
+    by_pair = stream.percent(60)
+    words = [(item.colour, item.shape if by_pair else "") for item in scene.objects]
+    parts = []
+    for colour, shape in dict.fromkeys(words):
+        count = words.count((colour, shape))
+        nouns = stream.choice(_SHAPES[shape]) if shape else _GENERIC
+        parts.append(f"{_COUNTS[count]} {stream.choice(_COLOURS[colour])} {nouns[count > 1]}")
+    opening = ("", "there is ", "a picture of ", "we see ")
+    return (
+        stream.choice(opening) + related,
+        stream.choice(("", f"{_COUNTS[len(order)]} {_GENERIC[len(order) > 1]}: ", "a picture of ")) + listed,
+        _joined(parts),
+        stream.choice(opening) + placed,
+        f"{again} on {_ground(stream, scene)}",
     )
 
 
@@ -111,6 +145,11 @@ def _noun(stream: Stream, item: SceneObject, *, with_size: bool = True, with_fil
 
 def _phrase(stream: Stream, item: SceneObject, *, with_size: bool = True, with_fill: bool = True) -> str:
     return with_article(_noun(stream, item, with_size=with_size, with_fill=with_fill))
+
+
+def _bare(stream: Stream, item: SceneObject) -> str:
+    """Colour and shape alone."""
+    return with_article(stream.choice(_NAMES[item.colour, item.shape]))
 
 
 def with_article(noun: str) -> str:

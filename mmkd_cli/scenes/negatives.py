@@ -1,6 +1,6 @@
 """Hard negatives of one picture: a true caption, and one with a word replaced or added, or with words swapped.
 
-The kinds are SugarCrepe's seven. Negative i of a kind is a pure function of (seed, i) and of `held_out`.
+The kinds are SugarCrepe's seven. Negative i of a kind is a pure function of (seed, i), `held_out` and `plain`.
 """
 
 from __future__ import annotations
@@ -34,17 +34,18 @@ class Negative(NamedTuple):
     negative: str
 
 
-def negative(kind: str, seed: int, index: int, *, held_out: bool = False) -> Negative:
+def negative(kind: str, seed: int, index: int, *, held_out: bool = False, plain: bool = False) -> Negative:
     """Negative `index` of a kind of NEGATIVE_KINDS. held_out: of a picture that training shows nothing like.
 
     Its colour-shape pairs are what training never has in swap_att, in all others it is the shapes in their relation.
+    plain: in the plain world (`world.scene`).
     """
     if kind not in NEGATIVE_KINDS:
         raise ValueError(f"negative(kind={kind!r}): name one of {', '.join(NEGATIVE_KINDS)}")
     if kind == "swap_att":
-        made = swap("held-out-combinations" if held_out else "seen-pairs", seed, index)
+        made = swap("held-out-combinations" if held_out else "seen-pairs", seed, index, plain=plain)
     else:
-        made = swap("held-out-relations" if held_out else "seen-relations", seed, index)
+        made = swap("held-out-relations" if held_out else "seen-relations", seed, index, plain=plain)
     true = made.shown
     if kind.startswith("swap_"):
         return Negative(made.scenes[true], made.captions[true], made.captions[1 - true])

@@ -14,7 +14,16 @@ from mmkd_cli.scenes.geometry import direction
 from mmkd_cli.scenes.layout import place
 from mmkd_cli.scenes.splits import held_out_combinations, is_held_out_pair
 from mmkd_cli.scenes.stream import Stream
-from mmkd_cli.scenes.vocabulary import COLOURS, FILLS, GROUND_COLOURS, SHAPES, TEXTURES, VOCABULARY
+from mmkd_cli.scenes.vocabulary import (
+    COLOURS,
+    FILLS,
+    GROUND_COLOURS,
+    PLAIN_FILLS,
+    PLAIN_TEXTURES,
+    SHAPES,
+    TEXTURES,
+    VOCABULARY,
+)
 
 SWAP_KINDS: dict[str, str] = {
     "seen-pairs": "colours change places; every colour-shape pair is seen in training",
@@ -36,6 +45,8 @@ Pair = tuple[SceneObject, SceneObject]
 Made = tuple[tuple[tuple[SceneObject, ...], tuple[SceneObject, ...]], tuple[str, str], tuple[str, str]]
 """Objects of both pictures, both captions, words."""
 
+Fills = tuple[str, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Swap:
@@ -56,16 +67,19 @@ class Swap:
         return 1 if self.scenes[1].held_out and not self.scenes[0].held_out else 0
 
 
-def swap(kind: str, seed: int, index: int) -> Swap:
-    """Swap `index` of a kind in the world of `seed`. Raises ValueError for a kind that is none of SWAP_KINDS."""
+def swap(kind: str, seed: int, index: int, *, plain: bool = False) -> Swap:
+    """Swap `index` of a kind in the world of `seed`; plain: in its plain world (`world.scene`).
+
+    Raises ValueError for a kind that is none of SWAP_KINDS.
+    """
     if kind not in SWAP_KINDS:
         raise ValueError(f"swap(kind={kind!r}): name one of {', '.join(SWAP_KINDS)}")
     stream = Stream(seed, "test", index, FIRST_PURPOSE + list(SWAP_KINDS).index(kind))
     make = _counts if kind == "counts" else _relation if kind.endswith("relations") else _attribute
-    while (made := make(stream, kind)) is None:
+    while (made := make(stream, kind, PLAIN_FILLS if plain else FILLS)) is None:
         pass
     pictures, captions, words = made
-    ground = Ground(stream.choice(GROUND_COLOURS), stream.choice(TEXTURES))
+    ground = Ground(stream.choice(GROUND_COLOURS), stream.choice(PLAIN_TEXTURES if plain else TEXTURES))
     first, second = (
         Scene(
             seed, "test", index, tuple(sorted(objects, key=lambda item: (-item.radius, item.x, item.y))), ground,
@@ -76,13 +90,13 @@ def swap(kind: str, seed: int, index: int) -> Swap:
     return Swap(kind, (first, second), captions, words)
 
 
-def _attribute(stream: Stream, kind: str) -> Made | None:
+def _attribute(stream: Stream, kind: str, fills: Fills) -> Made | None:
     """ "a red circle and a blue star" against "a blue circle and a red star"; everything else stays."""
     colours, shapes = _two(stream, COLOURS), _two(stream, SHAPES)
     wanted = {"seen-pairs": 0, "held-out-pairs": 1, "held-out-combinations": 2}[kind]
     if _held_out_pairs(colours, shapes) != wanted or _held_out_pairs(colours[::-1], shapes) != wanted:
         return None
-    pair = _two_apart(stream, colours, shapes)
+    pair = _two_apart(stream, colours, shapes, fills)
     if pair is None or "relation" in held_out_combinations(pair):
         return None
     swapped = (replace(pair[0], colour=colours[1]), replace(pair[1], colour=colours[0]))
@@ -95,9 +109,9 @@ def _attribute(stream: Stream, kind: str) -> Made | None:
     return (pair, swapped), (one, other), colours
 
 
-def _relation(stream: Stream, kind: str) -> Made | None:
+def _relation(stream: Stream, kind: str, fills: Fills) -> Made | None:
     """ "a red circle above a blue star" against "a blue star above a red circle"."""
-    pair = _two_seen(stream)
+    pair = _two_seen(stream, fills)
     if pair is None:
         return None
     first, second = pair
@@ -112,10 +126,10 @@ def _relation(stream: Stream, kind: str) -> Made | None:
     return (pair, swapped), (f"{opening}{a} {relation} {b}", f"{opening}{b} {relation} {a}"), (name, inverse)
 
 
-def _counts(stream: Stream, kind: str) -> Made | None:
+def _counts(stream: Stream, kind: str, fills: Fills) -> Made | None:
     """ "one red shape and two blue shapes" against "one blue shape and two red shapes"; a colour has one shape."""
     few, many = 1, stream.between(2, 3)
-    pair = _two_seen(stream)
+    pair = _two_seen(stream, fills)
     places = place(stream, ["circle"] * (few + many), ["medium"] * (few + many), "apart")
     if pair is None or places is None:
         return None
@@ -135,20 +149,20 @@ def _counts(stream: Stream, kind: str) -> Made | None:
     return (one, other), (captions[0], captions[1]), (numbers[few], numbers[many])
 
 
-def _two_seen(stream: Stream) -> Pair | None:
+def _two_seen(stream: Stream, fills: Fills) -> Pair | None:
     """Two objects whose colour-shape pairs are seen in training."""
     colours, shapes = _two(stream, COLOURS), _two(stream, SHAPES)
-    return None if _held_out_pairs(colours, shapes) else _two_apart(stream, colours, shapes)
+    return None if _held_out_pairs(colours, shapes) else _two_apart(stream, colours, shapes, fills)
 
 
-def _two_apart(stream: Stream, colours: tuple[str, str], shapes: tuple[str, str]) -> Pair | None:
+def _two_apart(stream: Stream, colours: tuple[str, str], shapes: tuple[str, str], fills: Fills) -> Pair | None:
     """Two objects of one size that neither touch nor nest."""
     size = stream.choice(SWAP_SIZES)
     places = place(stream, list(shapes), [size, size], "apart")
     if places is None:
         return None
     a, b = (
-        SceneObject(shape, colour, size, stream.choice(FILLS), *where)
+        SceneObject(shape, colour, size, stream.choice(fills), *where)
         for shape, colour, where in zip(shapes, colours, places, strict=True)
     )
     return a, b

@@ -14,6 +14,7 @@ SIZES: tuple[str, ...] = tuple(VOCABULARY["sizes"])
 FILLS: tuple[str, ...] = tuple(VOCABULARY["fills"])
 GROUND_COLOURS: tuple[str, ...] = tuple(VOCABULARY["ground_colours"])
 TEXTURES: tuple[str, ...] = tuple(VOCABULARY["textures"])
+PLAIN_FILLS, PLAIN_TEXTURES = ("solid",), ("plain",)
 RELATIONS: tuple[str, ...] = tuple(VOCABULARY["relations"])
 POSITIONS: tuple[str, ...] = tuple(VOCABULARY["positions"])
 

@@ -31,6 +31,8 @@ class ScenesConfig(Config):
                     unit="pictures", ge=0)  # fmt: skip
     size: int = key(64, "side of a picture", source="[U]", unit="pixels", ge=16)
     objects: int = key(0, "in every picture: 1 to 4; 0: one to four", source="[U]", absent=0, ge=0, le=4)
+    plain: bool = key(False, "the plain world: solid shapes, none small, mostly two, on grounds without texture; "
+                      "captions name colour and shape of all", source="[U]", absent=False)  # fmt: skip
     label: Literal["shape", "colour", "colour-shape"] = key("shape", "what of the largest object is the class",
                                                             source="[U]")  # fmt: skip
     questions: bool = key(True, "whether questions and answers are written, too", source="[U]", absent=False)
@@ -56,13 +58,13 @@ class Scenes:
     def _digest(self, split: str) -> str:
         first = self._scene(0, split)
         digest = hashlib.sha256(scenes.draw(first, self.config.size).tobytes())
-        digest.update("\n".join(scenes.captions(first)).encode())
+        digest.update("\n".join(scenes.captions(first, plain=self.config.plain)).encode())
         if self.config.questions:
             digest.update(repr(scenes.questions(first)).encode())
         return digest.hexdigest()
 
     def _scene(self, row: int, split: str) -> scenes.Scene:
-        return scenes.scene(self.config.seed, row, split, self.config.objects)
+        return scenes.scene(self.config.seed, row, split, self.config.objects, plain=self.config.plain)
 
     def tables(self) -> Sequence[SourceTable]:
         """`images`, `texts` and `questions` of each split with rows."""
@@ -85,7 +87,7 @@ class Scenes:
         def read(first: int, last: int) -> Iterator[dict[str, Any]]:
             for number in range(first // CAPTIONS, -(-last // CAPTIONS)):
                 scene = self._scene(number, split)
-                for place, text in enumerate(scenes.captions(scene), number * CAPTIONS):
+                for place, text in enumerate(scenes.captions(scene, plain=self.config.plain), number * CAPTIONS):
                     if first <= place < last:
                         yield {"text_id": str(place), "text": text, "image_row": number}
 
