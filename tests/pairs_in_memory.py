@@ -36,17 +36,23 @@ class MemoryTargets:
 
 
 class MemoryStates:
-    """text_states of [texts, tokens, width] random numbers."""
+    """text_states of [texts, tokens, width] random numbers; with the shape of a latent latents [pictures, C, h, w]."""
 
     n_views = 0
 
-    def __init__(self, texts: int, shape: tuple[int, int], seed: int = 0) -> None:
-        self.values = torch.randn((texts, *shape), generator=torch.Generator().manual_seed(seed)).bfloat16()
-        self.specs: Mapping[str, SignalSpec] = {"text_states": SignalSpec("text_states", "texts", shape)}
+    def __init__(self, texts: int, shape: tuple[int, int], seed: int = 0, pictures: int = 0,
+                 latent: tuple[int, int, int] | None = None) -> None:  # fmt: skip
+        draw = torch.Generator().manual_seed(seed)
+        self.values = torch.randn((texts, *shape), generator=draw).bfloat16()
+        self.specs: dict[str, SignalSpec] = {"text_states": SignalSpec("text_states", "texts", shape)}
+        if latent is not None:
+            self.latents = torch.randn((pictures, *latent), generator=draw).bfloat16()
+            self.specs["latents"] = SignalSpec("latents", "images", latent)
 
     def gather(self, signals: Sequence[str], rows: np.ndarray, views: np.ndarray | None = None) -> dict[str, Tensor]:
-        assert list(signals) == ["text_states"] and views is None
-        return {"text_states": self.values[torch.as_tensor(rows)]}
+        (signal,) = signals
+        assert signal in self.specs and views is None
+        return {signal: (self.values if signal == "text_states" else self.latents)[torch.as_tensor(rows)]}
 
 
 class MemoryEmbeddings:
@@ -87,11 +93,12 @@ def captions_of(pictures: int, per_picture: int, seed: int) -> list[str]:
 def pairs(
     pictures: int = 8, per_picture: int = 3, width: int = 12, n_views: int = 0, name: str = "pairs",
     splits: Sequence[str] = ("train", "val"), rejected: Mapping[tuple[str, str], Sequence[int]] | None = None,
-    states: tuple[int, int] | None = None, joint: int | None = None,
+    states: tuple[int, int] | None = None, joint: int | None = None, latent: tuple[int, int, int] | None = None,
 ) -> TrainingData:  # fmt: skip
     """One opened data set; texts that belong to no picture stand at the end of each split.
 
-    states: tokens and width of text_states, in the place of image_cls. joint: width of both embeddings, likewise.
+    states: tokens and width of text_states, in the place of image_cls. latent: of the latents beside them. joint: width
+    of both embeddings, likewise.
     """
     tables: dict[str, dict[str, Any]] = {}
     targets: dict[str, MemoryTargets | MemoryStates | MemoryEmbeddings] = {}
@@ -114,7 +121,9 @@ def pairs(
             targets[split] = MemoryEmbeddings(pictures, len(texts), joint, seed)
             continue
         targets[split] = (
-            MemoryStates(len(texts), states, seed) if states else MemoryTargets(pictures, width, n_views, seed)
+            MemoryStates(len(texts), states, seed, pictures, latent)
+            if states
+            else MemoryTargets(pictures, width, n_views, seed)
         )
     refused = rejected or {}
     return TrainingData(

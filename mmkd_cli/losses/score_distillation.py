@@ -52,6 +52,11 @@ def score_distillation_per_row(
     return squared.detach() + (surrogate - surrogate.detach())
 
 
+def squared_distance_per_row(latents: Tensor, given: Tensor, reduction: Reduction = "sum") -> Tensor:
+    """||z_b - given_b||^2 of each row: how far the student's latents are from the VAE's. [B, C, h, w] twice -> [B]."""
+    return _reduced((latents.float() - given.float()).square(), reduction)
+
+
 def _reduced(values: Tensor, reduction: Reduction) -> Tensor:
     flat = values.flatten(1)
     return flat.sum(dim=1) if reduction == "sum" else flat.mean(dim=1)

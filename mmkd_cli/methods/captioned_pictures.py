@@ -18,9 +18,10 @@ from mmkd_cli.training.randomness import generator
 
 @dataclass
 class ScoreInputs:
-    """Captions' cached text states, noise, and time steps.
+    """Captions' cached text states, noise, and time steps; in the first steps the pictures' cached latents instead.
 
     shape: of a latent. timesteps: the first and the last that are drawn. part: of the random key, one a split.
+    latent_steps: how many steps take latents.
     """
 
     targets: Targets
@@ -28,12 +29,15 @@ class ScoreInputs:
     timesteps: tuple[int, int]
     seed: int
     part: str
+    latent_steps: int = 0
 
-    def load(self, text_rows: np.ndarray, at: Position) -> Batch:
-        """text_states [B, L, D] as stored, noise float32 [B, C, h, w], timestep int64 [B].
+    def load(self, text_rows: np.ndarray, image_rows: np.ndarray, at: Position) -> Batch:
+        """text_states [B, L, D] as stored, noise float32 [B, C, h, w], timestep int64 [B]; or latents [B, C, h, w].
 
         Noise and time step of a row depend on its step and its place in the global batch, and on nothing else.
         """
+        if at.step < self.latent_steps:
+            return {"latents": dense(self.targets.gather(["latents"], image_rows)["latents"])}
         first, last = self.timesteps
         noise = np.empty((len(text_rows), *self.shape), dtype=np.float32)
         timesteps = np.empty(len(text_rows), dtype=np.int64)
@@ -88,7 +92,7 @@ class CaptionedPictures:
             **self.tokenize(self.texts[text_rows.tolist()].column("text").to_pylist()),
             "pixels": torch.stack([self.transform(decode(picture["bytes"].as_py())) for picture in stored]),
             "picture": torch.from_numpy(image_rows + self.number * PICTURES),
-            **(self.scores.load(text_rows, at) if self.scores is not None else {}),
+            **(self.scores.load(text_rows, image_rows, at) if self.scores is not None else {}),
         }
 
     def _captions_of(self, pictures: np.ndarray, epoch: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from mmkd_cli.core import console, registry
 from mmkd_cli.core.contracts import Batch, Counts, Outputs, Targets, Teacher, TrainingData
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.losses.contrastive import info_nce
-from mmkd_cli.losses.score_distillation import score_distillation_per_row
+from mmkd_cli.losses.score_distillation import score_distillation_per_row, squared_distance_per_row
 from mmkd_cli.methods.captioned_pictures import CaptionedPictures, ScoreInputs, captioned_pictures
 from mmkd_cli.methods.sds_config import ContrastiveConfig, SdsConfig
 from mmkd_cli.training.randomness import seed_all
@@ -43,15 +43,17 @@ class Sds:
         self.frozen = (denoiser,) if denoiser is not None else ()
         self.weights: Mapping[str, float] = {"contrastive": config.contrastive_weight}
         if denoiser is not None:
-            self.weights = {**self.weights, "sds": config.sds_weight}
+            self.weights = {**self.weights, "sds": config.sds_weight, "latents": 1.0}
         self.measured: Sequence[Tensor] = ()
         self._tuned: list[nn.Parameter] = model.tuned()
 
     # ------------------------------------------------------------------------------------------ method
     @classmethod
     def signals(cls, config: Any, tables: Collection[str]) -> tuple[str, ...]:
-        """The captions' text states; nothing without the SDS loss."""
-        return ("text_states",) if config.method.sds_weight > 0 else ()
+        """The captions' text states, where h_w warms up by them the pictures' latents; nothing without the SDS loss."""
+        if config.method.sds_weight == 0:
+            return ()
+        return ("text_states", "latents") if config.method.latent_steps else ("text_states",)
 
     @classmethod
     def build(cls, config: Any, data: Sequence[TrainingData], device: str) -> Sds:
@@ -71,7 +73,10 @@ class Sds:
             if denoiser is None:
                 return None
             targets, shape = one.targets(split), model.latent_map.shape
-            return ScoreInputs(_known(targets, one, split), shape, _range(method, denoiser.timesteps), seed, split)
+            steps = method.latent_steps if split == "train" else 0
+            return ScoreInputs(
+                _known(targets, one, split), shape, _range(method, denoiser.timesteps), seed, split, steps
+            )
 
         def feed(number: int, one: TrainingData, split: str) -> CaptionedPictures:
             return captioned_pictures(
@@ -109,7 +114,7 @@ class Sds:
 
     # ------------------------------------------------------------------------------------------ trainable
     def forward(self, batch: Batch) -> Outputs:
-        """Embeddings for the contrastive loss, and the SDS loss row by row."""
+        """Embeddings for the contrastive loss, and row by row the SDS loss, or h_w's distance from given latents."""
         # in training, a pass without gradients is asked for its embeddings alone: the UNet can be left out
         scored = self.denoiser is not None and (torch.is_grad_enabled() or not self.model.training)
         said = self.model(batch, latents=scored)
@@ -117,7 +122,11 @@ class Sds:
         if self.config.contrastive_weight > 0:
             outputs.gathered = {"image": said.image, "text": said.text, "picture": batch["picture"]}
         if scored:
-            outputs.row_losses["sds"] = self._score(said.latents, batch)
+            given = batch.get("latents")
+            if given is None:
+                outputs.row_losses["sds"] = self._score(said.latents, batch)
+            else:
+                outputs.row_losses["latents"] = squared_distance_per_row(said.latents, given, self.config.reduction)
             outputs.report["latent_rms"] = said.latents.detach().square().flatten(1).mean(dim=1).sqrt()
         return outputs
 
@@ -214,7 +223,8 @@ def _denoiser(config: Any, device: str) -> Denoiser:
     if config.method.jacobian == "full":
         unet.enable_gradient_checkpointing()
     denoiser = Denoiser(unet, diffusion.scheduler()).to(device)
-    beside = "beside its live text encoder" if config.live else "no VAE, no text encoder"
+    live = "beside its live text encoder and VAE" if config.method.latent_steps else "beside its live text encoder"
+    beside = live if config.live else "no VAE, no text encoder"
     console.say(f"loaded from {diffusion.name}: the UNet ({asked}), {beside}")
     denoiser.eval().requires_grad_(False)
     return denoiser

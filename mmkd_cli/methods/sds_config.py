@@ -40,7 +40,7 @@ class ContrastiveConfig(Config):
         source="[U] the paper's 118k pairs are the pictures of COCO's train2017",
     )  # fmt: skip
     projection_warmup_steps: int = key(
-        0, "steps before CLIP is trained: h_w alone, by the SDS loss (without it CLIP waits as long)",
+        0, "steps before CLIP is trained: h_w alone (in the control arm CLIP waits as long)",
         source="[U] none is mentioned", unit="steps", ge=0,
     )  # fmt: skip
 
@@ -71,6 +71,10 @@ class _SdsKeys(ContrastiveConfig):
         "projected", "what h_w starts from: projected, the joint embedding; cls, the image tower's CLS before it",
         source="[S] the joint width; [P] figure 1 says CLS",
     )  # fmt: skip
+    projection_warmup: Literal["sds", "latents"] = key(
+        "sds", "what h_w warms up by: sds, the SDS loss; latents, the VAE's latents of the pictures, from the cache",
+        source="[U] the loss that the paper has", absent="sds",
+    )  # fmt: skip
     normalize: bool = key(False, "bring that vector to length 1", source="[U] raw: nothing is said of it")
     projection_lr: float | None = key(
         None, "learning rate of h_w (None: train.peak_lr; 0: h_w keeps its first weights)",
@@ -95,6 +99,11 @@ class _SdsKeys(ContrastiveConfig):
     def sds_weight(self) -> float:
         """lambda."""
         return float(getattr(self, "lambda"))
+
+    @property
+    def latent_steps(self) -> int:
+        """Steps in which h_w learns the VAE's latents."""
+        return self.projection_warmup_steps if self.projection_warmup == "latents" else 0
 
 
 _LAMBDA: dict[str, Any] = {"lambda": (float, key(0.001, "weight of the SDS loss", source="[S] SDS-CLIP: 0.001", ge=0))}

@@ -229,6 +229,38 @@ def test_h_w_warms_up_alone(files: Path, tmp_path: Path) -> None:
     assert all(torch.equal(waiting.model.clip.state_dict()[name], value) for name, value in clip.items())
 
 
+def test_h_w_may_warm_up_by_the_vaes_latents(files: Path, tmp_path: Path) -> None:
+    """Against loops: each row's own picture's latents, h_w alone; then the SDS loss, and no latents."""
+    config = stage(files, projection_warmup="latents", projection_warmup_steps=2, train__max_steps=3)
+    assert Sds.signals(config, {"texts", "images"}) == ("text_states", "latents")
+    assert Sds.signals(stage(files, projection_warmup="latents"), {"texts", "images"}) == ("text_states",)
+    made = built(config, latent=LATENT)
+    stored = data(latent=LATENT).targets("train").latents
+    batch = made.feeds[0].load(np.arange(5), Position(0, 1, 0))
+    assert "noise" not in batch and "latents" not in made.feeds[0].load(np.arange(5), Position(0, 2, 0))
+    assert "latents" not in made.validation[0].load(np.arange(5), AT)
+    made.before_step(1)
+    loss, parts = loss_of(made, batch)
+    loss.backward()
+    seen = made.model(batch, latents=True).latents.detach()
+    total = 0.0
+    for row, picture in enumerate(batch["picture"].tolist()):
+        for z, wanted in zip(seen[row].flatten().tolist(), stored[picture].flatten().tolist(), strict=True):
+            total += (z - wanted) ** 2 / 5
+    assert parts["latents"].item() == pytest.approx(total, rel=1e-5) and "sds" not in parts
+    assert all(p.grad is None for p in made.model.clip.parameters())
+    rows = torch.stack([stored[picture] for picture in batch["picture"].tolist()]).float()
+    expected = 2 * (seen - rows).flatten(1).mean(dim=0)
+    torch.testing.assert_close(made.model.latent_map.linear.bias.grad, expected, rtol=1e-4, atol=1e-6)
+
+    fresh = built(config, latent=LATENT)
+    clip = state_of(fresh.model.clip)
+    lines = [line for line in run(fresh, config, tmp_path) if "loss" in line]
+    assert [("latents" in line, "sds" in line) for line in lines] == [(True, False), (True, False), (False, True)]
+    assert all(line["latent_rms"] > 0 for line in lines)
+    assert not torch.equal(fresh.model.clip.visual.ln_post.weight, clip["visual.ln_post.weight"])
+
+
 def test_groups_have_the_rates_that_were_asked_for(files: Path) -> None:
     def rates(**keys: Any) -> list[tuple[int, float, float]]:
         groups = built(stage(files, **keys)).parameter_groups(0.01, 0.1)
