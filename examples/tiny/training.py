@@ -1,13 +1,14 @@
-"""What the tiny models' trainings share: AdamW with a one-cycle schedule, and a checkpoint to go on from."""
+"""What the tiny models' trainings share: AdamW with a one-cycle schedule, a checkpoint to go on from, a loop."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def optimizer_and_schedule(
@@ -43,3 +44,25 @@ class Checkpoint:
             part.load_state_dict(stored[name])
         torch.set_rng_state(stored["random"])
         return int(stored["step"])
+
+
+def train(
+    model: nn.Module, loss_of: Callable[[int], Tensor], file: Path, *, steps: int, peak_lr: float, weight_decay: float
+) -> None:
+    """Steps on the loss that `loss_of` gives for a step's number. file: of the checkpoint."""
+    decay, plain = ([p for p in model.parameters() if (p.ndim > 1) == matrix] for matrix in (True, False))
+    optimizer, schedule = optimizer_and_schedule(decay, plain, peak_lr, weight_decay, steps)
+    checkpoint = Checkpoint(file, model=model, optimizer=optimizer, schedule=schedule)
+    model.train()
+    started = time.process_time()
+    for step in range(checkpoint.load(), steps):
+        loss = loss_of(step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % 50 == 0 or step == steps - 1:
+            print(f"step {step}, loss {loss.item():.3f}, {time.process_time() - started:.0f} s of CPU", flush=True)
+        if step % 200 == 199 or step == steps - 1:
+            checkpoint.save(step + 1)
