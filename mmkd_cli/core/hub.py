@@ -9,6 +9,8 @@ from mmkd_cli.core.errors import UserError
 
 NAME_THE_FILE = "get that file, put it anywhere, and name it by --weights FILE"
 NAME_THE_FOLDER = "get the model's files, put them into a folder, and name it by --weights FOLDER"
+_out_of_reach: set[str] = set()
+"""Models that were asked for in vain: the hub's client waits long for an answer, and a command asks more than once."""
 
 
 def hub_file(repository: str, filenames: tuple[str, ...], advice: str = NAME_THE_FILE) -> Path:
@@ -21,13 +23,15 @@ def hub_file(repository: str, filenames: tuple[str, ...], advice: str = NAME_THE
         found = try_to_load_from_cache(identifier, filename, revision=revision or None)
         if isinstance(found, str):
             return Path(found)
-    reason = "HF_HUB_OFFLINE is set"
-    if os.environ.get("HF_HUB_OFFLINE", "0").upper() not in ("1", "ON", "YES", "TRUE"):
+    reason = "the hub is out of reach" if identifier in _out_of_reach else "HF_HUB_OFFLINE is set"
+    offline = os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE")
+    if not offline and identifier not in _out_of_reach:
         for filename in filenames:
             try:
                 return Path(hf_hub_download(identifier, filename, revision=revision or None))
             except LocalEntryNotFoundError:
                 reason = "the hub is out of reach"
+                _out_of_reach.add(identifier)
                 break
             except EntryNotFoundError:
                 reason = "the hub has no such file"
