@@ -176,7 +176,10 @@ class Writer:
         if images is None:
             return {"input_ids": ids, **given}, decoder.shape[1], decoder.shape[1]
         assert self.memory is not None, "this model sees no pictures"
-        states = self.model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
+        alike = bool((ids == ids[:1]).all()) and bool(mask.all())  # one prompt for all pictures is read once
+        read = slice(0, 1 if alike else None)
+        states = self.model.get_encoder()(input_ids=ids[read], attention_mask=mask[read]).last_hidden_state
+        states = states.expand(len(rows), -1, -1)
         memory, seen = self.memory(states, mask, images[list(rows)].to(device))
         outputs = BaseModelOutput(last_hidden_state=memory)  # type: ignore[arg-type]
         return {**given, "encoder_outputs": outputs, "attention_mask": seen}, decoder.shape[1], decoder.shape[1]
