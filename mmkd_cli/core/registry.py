@@ -81,6 +81,10 @@ TABLES: dict[str, dict[str, Entry]] = {
         "prefix": Entry(
             "mmkd_cli.students.prefix:Prefix", "a frozen causal language model behind maps from CLIP's joint space"
         ),
+        "pythia": Entry(
+            "mmkd_cli.students.grid_answerers:PythiaAnswerer", "Pythia: a question's attention over a grid"
+        ),
+        "mcan": Entry("mmkd_cli.students.grid_answerers:McanAnswerer", "MCAN: words guide attention over a grid"),
         "seq2seq": Entry("mmkd_cli.students.seq2seq:Seq2Seq", "any encoder-decoder (transformers), as it is"),
         "classifier": Entry("mmkd_cli.students.classifier:Classifier", "any text model (transformers) with a head"),
     },
@@ -102,6 +106,9 @@ TABLES: dict[str, dict[str, Entry]] = {
     "finetune_tasks": {
         "caption": Entry("mmkd_cli.tasks.caption_tuning:CaptionTuning", "a caption of each picture, written"),
         "vqa-generative": Entry("mmkd_cli.tasks.vqa_generative:VqaGenerative", "answers to questions, written"),
+        "vqa": Entry("mmkd_cli.tasks.answering:VqaAnswering", "one of the common answers, from a grid (VQA v2)"),
+        "gqa": Entry("mmkd_cli.tasks.answering:Gqa", "the same of GQA's single answers"),
+        "snli-ve": Entry("mmkd_cli.tasks.answering:SnliVe", "whether a photo entails a sentence, from a grid"),
         "summarization": Entry(
             "mmkd_cli.tasks.summarization:Summarization", "a summary, or any text, written for each text"
         ),

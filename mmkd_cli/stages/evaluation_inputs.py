@@ -126,6 +126,7 @@ def open_inputs(config: Any, root: Path, bench: Bench, device: str) -> Opened:
                 )
     model: Any
     asked = getattr(bench, "asks", "embed_images")
+    ways = (asked,) if isinstance(asked, str) else asked
     if getattr(bench, "denoises", False):
         model = LatentDiffusion(" + ".join(names), device, config.precision, root / ".hashes")
     elif asked == "classify" and config.model is not None and parse_model(config.model).library == "hf":
@@ -138,8 +139,8 @@ def open_inputs(config: Any, root: Path, bench: Bench, device: str) -> Opened:
             config.model, root=root, image_model=config.image_model, text_model=config.text_model, device=device,
             teacher_weights=config.teacher_weights,
         )  # fmt: skip
-        if not hasattr(model, asked):
-            raise UserError(f"model {' + '.join(names)!r} {_LACKS.get(asked, f'has no {asked}')}")
+        if not any(hasattr(model, way) for way in ways):
+            raise UserError(f"model {' + '.join(names)!r} {_LACKS.get(ways[0], f'has no {ways[0]}')}")
     kind = "run" if runs and len(names) == 1 else "halves" if len(names) > 1 else parse_model(names[0]).library
     cache = _cache(config, root, model, runs, data, split)
     return Opened(model, " + ".join(names), kind, runs, data, split, cache, root, config.teacher_weights)

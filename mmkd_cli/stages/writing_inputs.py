@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mmkd_cli.stages.evaluation_inputs import Opened
 
 DEFAULT_SPLIT = "test"
+ANSWERS = "answers.json"
+"""Result file of the task that a model of answers serves."""
 
 
 @dataclass
@@ -112,9 +114,11 @@ def _run(config: Any, root: Path, task: Task, device: str, workers: int, needs_d
     from mmkd_cli.architectures.writer import Writer
     from mmkd_cli.stages.evaluation_inputs import open_inputs
 
-    asks: Any = SimpleNamespace(needs_data=needs_data, default_split=DEFAULT_SPLIT, asks="language_model")
+    asks: Any = SimpleNamespace(needs_data=needs_data, default_split=DEFAULT_SPLIT, asks=("language_model", "answer"))
     opened = open_inputs(config, root, asks, device)
     model: Any = opened.model
+    if hasattr(model, "answer"):
+        return _answerer(config, task, opened)
     if task.sees and not (hasattr(model, "memory") or hasattr(model, "begin")):
         raise UserError(f"run {opened.name!r} sees no pictures: name a run of vlkd or prefix, or another --task")
 
@@ -128,6 +132,24 @@ def _run(config: Any, root: Path, task: Task, device: str, workers: int, needs_d
     see = (lambda path: _seen(model, path)) if task.sees else None
     inputs: Sequence[Input] = opened.inputs()
     return Writing(opened.label, tuple(inputs), {}, writer, opened.data, opened.split, seen, see)
+
+
+def _answerer(config: Any, task: Task, opened: Opened) -> Writing:
+    """A run that chooses among answers, by the cells of cached grids, or of one picture by its live teacher."""
+    from mmkd_cli.stages.answering import Answerer, Grids, LiveGrid
+
+    if task.file != ANSWERS:
+        raise UserError(f"run {opened.name!r} chooses among answers and writes no texts: it serves --task vqa")
+    model: Any = opened.model
+
+    def vectors(rows: np.ndarray) -> Any:
+        if opened.cache is None:
+            raise UserError(f"no cache of these pictures holds {model.image_signal!r}: make one by "
+                            "`mmkd cache-teacher` with the run's teacher")  # fmt: skip
+        return Grids(opened.cache.targets(opened.split), rows, model)
+
+    return Writing(opened.label, tuple(opened.inputs()), {}, lambda: Answerer(model), opened.data, opened.split,
+                   vectors, LiveGrid(model))  # fmt: skip
 
 
 def _vectors(config: Any, opened: Opened, device: str, workers: int) -> Callable[[np.ndarray], Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -28,6 +30,11 @@ class LiveTeacher:
         if tokenize is None:
             raise UserError("the student's teacher reads no texts: measure another model")
         return tokenize
+
+    def offered(self, names: Sequence[str]) -> list[str]:
+        """Of these signals those that the teacher gives."""
+        given = self._required().signals()
+        return [name for name in names if name in given]
 
     def signal(self, batch: Batch, name: str, device: torch.device) -> Tensor:
         """[B, D]: the batch's own, or what the teacher says of its pixels."""

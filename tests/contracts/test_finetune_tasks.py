@@ -16,8 +16,10 @@ from mmkd_cli.core import registry
 from mmkd_cli.core.config import Layer, describe, resolve
 from mmkd_cli.core.contracts import Outputs, Position, SignalSpec
 from mmkd_cli.stages import finetune
+from mmkd_cli.tasks import answering
 from mmkd_cli.training.config import TrainConfig
 from tests.architectures.tiny_bart import tiny_bart
+from tests.tasks.grids_in_memory import CELLS, CHANNELS, asked_grids
 from tests.tasks.test_seeing import DIM, asked
 from tests.tasks.test_summarization import articles
 from tests.tasks.test_text_classification import labelled
@@ -33,6 +35,9 @@ CASES: dict[str, tuple[str, Callable[[], Any], tuple[str, ...]]] = {
     "vqa-generative": ("bart", asked, ("image_embedding",)),
     "summarization": ("seq2seq", articles, ()),
     "text-classification": ("classifier", two_classes, ()),
+    "vqa": ("mcan", asked_grids, ("grid",)),
+    "gqa": ("mcan", asked_grids, ("grid",)),
+    "snli-ve": ("mcan", asked_grids, ("grid",)),
 }
 """Task -> student, data, signals."""
 
@@ -41,7 +46,8 @@ class TeacherSizes:
     """A teacher as counting asks for it."""
 
     def signals(self) -> dict[str, SignalSpec]:
-        return {"image_embedding": SignalSpec("image_embedding", "images", (DIM,))}
+        grid = SignalSpec("grid", "images", (CELLS, CHANNELS))
+        return {"image_embedding": SignalSpec("image_embedding", "images", (DIM,)), "grid": grid}
 
     def parameters_count(self) -> int:
         return 1234
@@ -49,10 +55,14 @@ class TeacherSizes:
 
 def stage(folder: Path, task: str) -> Any:
     student = registry.load("students", CASES[task][0])
-    sizes = {"max_tokens": 48} if "max_tokens" in student.Config.model_fields else {}
+    known = student.Config.model_fields
+    sizes = {"max_tokens": 48, "weights": str(tiny_bart(folder / "bart", dropout=0.0)), "layers": 1, "width": 16,
+             "heads": 2, "least": 1}  # fmt: skip
+    chosen = registry.load("finetune_tasks", task)
     return SimpleNamespace(
-        task=registry.load("finetune_tasks", task).Config(), train=TrainConfig(), teacher=None, live=False,
-        student=student.Config(weights=str(tiny_bart(folder / "bart", dropout=0.0)), **sizes),
+        task=chosen.Config(**{name: size for name, size in sizes.items() if name in chosen.Config.model_fields}),
+        train=TrainConfig(), teacher=None, live=False,
+        student=student.Config(**{name: size for name, size in sizes.items() if name in known}),
     )  # fmt: skip
 
 
@@ -61,7 +71,7 @@ def test_there_is_a_case_of_every_registered_task() -> None:
 
 
 @pytest.mark.parametrize("task", CASES)
-def test_a_task_trains_and_saves_its_student(tmp_path: Path, task: str) -> None:
+def test_a_task_trains_and_saves_its_student(tmp_path: Path, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config, chosen = stage(tmp_path, task), registry.load("finetune_tasks", task)
     assert chosen.signals(config, {"images", "texts", "questions"}) == CASES[task][2] and chosen.files(config) == {}
     trainable = chosen.build(config, [CASES[task][1]()], None, "cpu")
@@ -76,6 +86,8 @@ def test_a_task_trains_and_saves_its_student(tmp_path: Path, task: str) -> None:
     assert len(grouped) == len(trained) and {*map(id, grouped)} == {*map(id, trained)}
     torch.cat([*said.row_losses.values()]).sum().backward()
     assert all(p.grad is not None for p in trained)
+    if vocabulary := getattr(trainable.model, "vocabulary", None):  # the data say how many words and answers there are
+        monkeypatch.setattr(answering, "COUNTED", vocabulary)
     counted = chosen.count(config, TeacherSizes())
     assert counted.total == sum(p.numel() for p in trainable.model.parameters())
     assert counted.trainable == sum(p.numel() for p in trained)

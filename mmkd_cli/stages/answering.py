@@ -1,0 +1,91 @@
+"""What `generate` asks of a model that chooses among answers: it takes a writer's place (`architectures.writer`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmkd_cli.architectures.generation import GenerationConfig
+from mmkd_cli.architectures.writer import Asked
+from mmkd_cli.core.contracts import Batch, Targets
+from mmkd_cli.core.errors import UserError
+from mmkd_cli.students.grid_answerers import GRID, GRID_MASK, GridAnswerer, grid_batch
+
+
+@dataclass(frozen=True)
+class Grids:
+    """Cells of pictures, read a batch at a time. rows int64 [n]: of the images table."""
+
+    targets: Targets
+    rows: np.ndarray
+    model: GridAnswerer
+
+    def __getitem__(self, places: Sequence[int]) -> Grids:
+        return Grids(self.targets, self.rows[list(places)], self.model)
+
+    def batch(self) -> Batch:
+        names = [name for name in (GRID, GRID_MASK) if name in self.targets.specs]
+        said = self.targets.gather(names, self.rows)
+        return grid_batch(said, self.targets.specs[GRID].shape[0], self.model.config.mask_padding)
+
+
+@dataclass(frozen=True)
+class LiveGrid:
+    """The cells of one picture's file, by the run's teacher."""
+
+    model: GridAnswerer
+
+    def __call__(self, path: Path) -> Any:
+        from mmkd_cli.data.pictures import PictureError, decode
+        from mmkd_cli.data.ranges import picture_bytes
+
+        try:
+            picture = decode(picture_bytes(str(path)))
+        except PictureError as error:
+            raise UserError(f"--image {path} can't be read: {error}") from None
+        live, device = self.model.live, next(self.model.parameters()).device
+        batch = {"pixels": live.picture_transform(picture)[None], "row": torch.zeros(1, dtype=torch.int64),
+                 "id": [path.stem], "split": ""}  # fmt: skip
+        said = {name: torch.stack(list(live.signal(batch, name, device))) for name in live.offered((GRID, GRID_MASK))}
+        return OneGrid(grid_batch(said, said[GRID].shape[1], self.model.config.mask_padding))
+
+
+@dataclass(frozen=True)
+class OneGrid:
+    """The cells of one picture, [1, K, C]."""
+
+    cells: Batch
+
+    def __getitem__(self, places: Sequence[int]) -> OneGrid:
+        return self
+
+    def batch(self) -> Batch:
+        return self.cells
+
+
+class Answerer:
+    """A model of answers, asked as a writer is. What it says is the whole answer."""
+
+    encodes = True
+
+    def __init__(self, model: GridAnswerer) -> None:
+        self.model = model.eval()
+
+    def __call__(
+        self, asked: Sequence[Asked], how: GenerationConfig, *, batch_size: int, seed: int = 0, images: Any = None,
+        precision: str = "float32", done: Callable[[int], None] = lambda rows: None,
+    ) -> list[str]:  # fmt: skip
+        """The likeliest answer to each source. images: `Grids` of their pictures."""
+        device = next(self.model.parameters()).device
+        texts: list[str] = []
+        for first in range(0, len(asked), batch_size):
+            part = list(range(first, min(first + batch_size, len(asked))))
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                texts += self.model.answer([asked[place].source for place in part], images[part].batch())
+            done(len(part))
+        return texts

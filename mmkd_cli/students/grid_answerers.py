@@ -1,0 +1,161 @@
+"""Models that answer a question by choosing among known answers, from the cells of a picture's grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mmkd_cli.architectures.mcan import Mcan
+from mmkd_cli.architectures.pythia import Pythia
+from mmkd_cli.core import paths
+from mmkd_cli.core.config import Config, key
+from mmkd_cli.core.contracts import Batch, Ragged, Teacher
+from mmkd_cli.core.errors import Refused, UserError
+from mmkd_cli.students.live_teacher import LiveTeacher
+from mmkd_cli.students.words import Words, word_vectors
+
+GRID, GRID_MASK = "grid", "grid_mask"
+
+
+class GridAnswererConfig(Config):
+    """Keys that both have."""
+
+    name: str = key("", "the student")
+    max_words: int = key(14, "longest question", unit="words", source="[C] mmf: 14", ge=1)
+    word_width: int = key(300, "of a word's vector", source="[C] GloVe 6B 300d", ge=1)
+    glove: str | None = key(
+        None, "file of word vectors, a word a line (None: random ones)", source="[U] no file is at hand", identity=False
+    )
+    mask_padding: bool = key(True, "cells outside of a padded picture are not seen", source="[U] the paper's code sees "
+                             "them")  # fmt: skip
+
+
+class PythiaConfig(GridAnswererConfig):
+    """Keys of the student `pythia`."""
+
+    name: str = key("pythia", "the student")
+    text_width: int = key(1024, "of the LSTM", source="[C] mmf pythia", ge=2)
+    width: int = key(5000, "of attention and fusion", source="[C] mmf pythia", ge=1)
+    answer_width: int = key(300, "of the answers' text path", source="[C] mmf pythia", ge=1)
+
+
+class McanConfig(GridAnswererConfig):
+    """Keys of the student `mcan`."""
+
+    name: str = key("mcan", "the student")
+    width: int = key(512, "of words and cells", source="[P] arXiv 1906.10770: 512", ge=1)
+    layers: int = key(6, "of words, and of cells", source="[P] arXiv 1906.10770: 6", ge=1)
+    heads: int = key(8, "of attention", source="[P] arXiv 1906.10770: 8", ge=1)
+    fused_width: int = key(1024, "of words and cells together", source="[P] arXiv 1906.10770: 1024", ge=1)
+    dropout: float = key(0.1, "of attention and feed-forward", source="[P] arXiv 1906.10770: 0.1", ge=0, lt=1)
+
+
+class Vocabulary(NamedTuple):
+    """words: of questions. answers: that can be given."""
+
+    words: Sequence[str]
+    answers: Sequence[str]
+
+
+class GridAnswerer(nn.Module):
+    """A student is this with its network. It is trained from new weights; B questions, K cells of C channels."""
+
+    Config: ClassVar[type] = GridAnswererConfig
+    image_signal: str | None = GRID
+    layers: tuple[str, ...] = ()
+
+    def __init__(self, config: Any, vocabulary: Vocabulary, channels: int, teacher: Teacher | None = None) -> None:
+        super().__init__()
+        self.config, self.vocabulary, self.channels = config, vocabulary, channels
+        self.tokenize = Words(vocabulary.words, config.max_words)
+        glove = Path(config.glove).expanduser() if config.glove else None
+        table, self.known_words = word_vectors(vocabulary.words, config.word_width, glove)
+        self.net = self.network(config, table, channels, len(vocabulary.answers))
+        self.live = LiveTeacher(teacher)
+
+    @classmethod
+    def network(cls, config: Any, words: nn.Embedding, channels: int, answers: int) -> Any:
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, folder: Path, config: Mapping[str, Any], teacher: Teacher | None = None) -> Self:
+        """The student of a run's folder. config: the run's, with its table `student`."""
+        said = paths.read_json(folder / "model" / "vocabulary.json")
+        table = {**config["student"], "glove": None}  # the vectors are among the weights
+        model = cls(cls.Config.model_validate(table), Vocabulary(said["words"], said["answers"]), said["channels"],
+                    teacher)  # fmt: skip
+        state = load_file(folder / "model" / "model.safetensors")
+        try:
+            model.net.load_state_dict(state)
+        except RuntimeError as error:
+            raise Refused(f"{folder}/model does not fit its own configuration: {error}") from None
+        return model.eval()
+
+    @staticmethod
+    def files(config: GridAnswererConfig) -> dict[str, str]:
+        """Key -> file whose content decides the first weights."""
+        return {"student.glove": config.glove} if config.glove else {}
+
+    def logits(self, batch: Batch) -> Tensor:
+        """float32 [B, A] of input_ids, attention_mask [B, L], grid [B, K, C] and grid_mask [B, K]."""
+        said: Tensor = self.net(batch["input_ids"], batch["attention_mask"], batch[GRID], batch[GRID_MASK])
+        return said.float()
+
+    @torch.no_grad()
+    def answer(self, questions: Sequence[str], grids: Batch) -> list[str]:
+        """The likeliest answer to each question. grids: `grid`, `grid_mask` of each question's picture."""
+        device = next(self.parameters()).device
+        given = {name: value.to(device) for name, value in {**self.tokenize(questions), **grids}.items()}
+        return [self.vocabulary.answers[place] for place in self.logits(given).argmax(1).tolist()]
+
+    def save(self, folder: Path) -> None:
+        """Write model/: weights, and what numbers of words and answers mean."""
+        place = folder / "model"
+        place.mkdir(parents=True, exist_ok=True)
+        state = {name: value.detach().cpu().contiguous() for name, value in self.net.state_dict().items()}
+        save_file(state, place / "model.safetensors", metadata={"format": "pt"})
+        said = {"words": list(self.vocabulary.words), "answers": list(self.vocabulary.answers),
+                "channels": self.channels}  # fmt: skip
+        paths.write_json(place / "vocabulary.json", said)
+
+
+class PythiaAnswerer(GridAnswerer):
+    """Pythia (CLIP-ViL's first head of VQA)."""
+
+    Config: ClassVar[type] = PythiaConfig
+
+    @classmethod
+    def network(cls, config: PythiaConfig, words: nn.Embedding, channels: int, answers: int) -> Pythia:
+        return Pythia(words, channels, answers, text=config.text_width, wide=config.width, small=config.answer_width)
+
+
+class McanAnswerer(GridAnswerer):
+    """MCAN, the plain one."""
+
+    Config: ClassVar[type] = McanConfig
+
+    @classmethod
+    def network(cls, config: McanConfig, words: nn.Embedding, channels: int, answers: int) -> Mcan:
+        return Mcan(words, channels, answers, width=config.width, layers=config.layers, heads=config.heads,
+                    fused=config.fused_width, dropout=config.dropout)  # fmt: skip
+
+
+def grid_batch(said: Mapping[str, Tensor | Ragged], cells: int, mask_padding: bool) -> Batch:
+    """`grid` float32 [B, cells, C] and `grid_mask` bool [B, cells], of a cache's or a teacher's signals of B pictures.
+
+    UserError where a picture has more cells than that.
+    """
+    grid = said[GRID]
+    if isinstance(grid, Ragged):
+        if int(grid.offsets.diff().max()) > cells:
+            raise UserError(f"a picture has more than {cells} cells: cache the grids of all pictures at one size")
+        there = torch.arange(cells) < grid.offsets.diff()[:, None]
+        return {GRID: grid.padded(cells).float(), GRID_MASK: there}
+    mask = said.get(GRID_MASK) if mask_padding else None
+    there = torch.ones(grid.shape[:2], dtype=torch.bool) if mask is None else mask.bool()  # type: ignore[union-attr]
+    return {GRID: grid.float(), GRID_MASK: there}

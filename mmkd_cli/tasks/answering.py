@@ -1,0 +1,286 @@
+"""Fine-tuning: one of known answers to each question about a picture, which is seen as the cells of a cached grid.
+
+VQA v2's soft targets (what each answer is worth to a question), GQA's and SNLI-VE's single ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmkd_cli.core import console, registry
+from mmkd_cli.core.config import Config, key
+from mmkd_cli.core.contracts import Batch, Counts, Outputs, Position, Targets, Teacher, TrainingData
+from mmkd_cli.core.errors import UserError, nearest
+from mmkd_cli.data.answers import common_answers, read_answers_file, soft_scores
+from mmkd_cli.students.grid_answerers import GRID, GRID_MASK, GridAnswerer, Vocabulary, grid_batch
+from mmkd_cli.students.words import Words
+from mmkd_cli.tasks.written_feed import table_of, trained_splits, usable_rows
+from mmkd_cli.training.optim import decay_groups
+from mmkd_cli.training.randomness import seed_all
+
+_SPLITS = ("train", "val")
+COUNTED = Vocabulary([f"word {n}" for n in range(20_000)], [f"answer {n}" for n in range(3_129)])
+"""Sizes that are counted where no data say them: about VQA v2's."""
+
+
+class AnsweringConfig(Config):
+    """Keys of tasks whose outcome is an answer of a list."""
+
+    stage_defaults: ClassVar[dict[str, Any]] = {
+        "student": {"name": "mcan"},
+        "train": {"epochs": 13, "batch_size": 64, "optimizer": "adamw", "peak_lr": 1e-4, "betas": (0.9, 0.98),
+                  "eps": 1e-9, "weight_decay": 0.0, "schedule": "cosine", "warmup_ratio": 0.1},
+    }  # fmt: skip
+    """[P] MCAN: 13 epochs, batch 64, 1e-4, Adam (0.9, 0.98), 1e-9; its steps of the rate are a cosine here."""
+
+    name: str = key("", "the task")
+    answers: str | None = key(
+        None, "file of the answers, a JSON list or lines (None: those of the training rows)", source="[C] 3,129 of VQA "
+        "v2", identity=False,
+    )  # fmt: skip
+    least: int = key(9, "answers of the training rows that were given so often", source="[C] BUTD: 9", ge=1)
+    loss: Literal["bce", "ce"] = key(
+        "bce", "binary cross-entropy of every answer with its worth, times their number, or cross-entropy of one",
+        source="[C] mmf",
+    )  # fmt: skip
+
+
+class VqaAnsweringConfig(AnsweringConfig):
+    """Keys of the task `vqa`."""
+
+    name: str = key("vqa", "the task")
+
+
+class GqaConfig(AnsweringConfig):
+    """Keys of the task `gqa`."""
+
+    name: str = key("gqa", "the task")
+    least: int = key(1, "answers of the training rows that were given so often", source="[C] 1,842 answers", ge=1)
+
+
+class SnliVeConfig(AnsweringConfig):
+    """Keys of the task `snli-ve`."""
+
+    name: str = key("snli-ve", "the task")
+    least: int = key(1, "labels of the training rows that were given so often", source="[C] three labels", ge=1)
+    loss: Literal["bce", "ce"] = key("ce", "as of `vqa`", source="[C] CLIP-ViL")
+
+
+@dataclass
+class AskedGrids:
+    """Questions of a split with their pictures' grids (`core.contracts.Feed`).
+
+    table: `questions` in Arrow format. table_rows, image_rows [rows]. cells: a grid is padded to so many.
+    """
+
+    name: str
+    weight: float
+    table: Any
+    table_rows: np.ndarray
+    image_rows: np.ndarray
+    targets: Targets
+    tokenize: Words
+    answers: Mapping[str, int]
+    cells: int
+    mask_padding: bool
+    stream: str = ""
+
+    @property
+    def rows(self) -> int:
+        return len(self.table_rows)
+
+    def load(self, rows: np.ndarray, at: Position) -> Batch:
+        """input_ids, attention_mask int64 [B, L], grid float32 [B, K, C], grid_mask bool [B, K], worth float32 [B, A]:
+        what each answer is worth to the question."""
+        found = self.table[self.table_rows[rows].tolist()]
+        worth = torch.zeros(len(rows), len(self.answers))
+        for row, people in enumerate(found.column("answers").to_pylist()):
+            for answer, score in soft_scores(people).items():
+                if (place := self.answers.get(answer)) is not None:
+                    worth[row, place] = score
+        said = self.targets.gather(grid_names(self.targets), self.image_rows[rows])
+        return {
+            **self.tokenize(found.column("question").to_pylist()),
+            **grid_batch(said, self.cells, self.mask_padding),
+            "worth": worth,
+        }
+
+
+def grid_names(targets: Targets) -> list[str]:
+    """Signals that a picture's cells are read from."""
+    return [name for name in (GRID, GRID_MASK) if name in targets.specs]
+
+
+class Answering:
+    """`core.contracts.FinetuneTask` and its `Trainable`."""
+
+    Config: ClassVar[type] = AnsweringConfig
+    trains: ClassVar[Mapping[str, tuple[str, ...]]] = {"mcan": (), "pythia": ()}
+
+    def __init__(
+        self, model: GridAnswerer, config: AnsweringConfig, feeds: Sequence[AskedGrids],
+        validation: Sequence[AskedGrids],
+    ) -> None:  # fmt: skip
+        self.model, self.config, self.frozen = model, config, ()
+        self.feeds, self.validation = list(feeds), list(validation)
+        self.weights: Mapping[str, float] = {config.loss: 1.0}
+        self.content: Mapping[str, Any] = {
+            "answers": len(model.vocabulary.answers), "words": len(model.vocabulary.words),
+            **({"words_of_glove": model.known_words} if model.config.glove else {}),
+        }  # fmt: skip
+
+    # ------------------------------------------------------------------------------------------ task
+    @classmethod
+    def signals(cls, config: Any, tables: Collection[str]) -> tuple[str, ...]:
+        """The grid; its mask comes with it where pictures are padded."""
+        return (GRID,)
+
+    @classmethod
+    def files(cls, config: Any) -> dict[str, str]:
+        """The answers' file, and the student's own."""
+        student = registry.load("students", config.student.name).files(config.student)
+        return {**student, **({"task.answers": config.task.answers} if config.task.answers else {})}
+
+    @classmethod
+    def build(cls, config: Any, data: Sequence[TrainingData], start: Path | None, device: str) -> Answering:
+        """A new model, its words and answers from the training rows, and feeds of `train` and, if there is, `val`."""
+        tables = [table_of(one, "train", "questions", ("question", "answers", "image_row")) for one in data]
+        questions = [text for table in tables for text in table[:].column("question").to_pylist()]
+        people = [given for table in tables for given in table[:].column("answers").to_pylist()]
+        if config.task.answers:
+            answers = read_answers_file(Path(config.task.answers).expanduser())
+        else:
+            answers = common_answers(people, config.task.least)
+        if len(answers) < 2:
+            raise UserError(f"the training rows have {len(answers)} answers that were given {config.task.least} times: "
+                            "make task.least smaller, or name a file by task.answers")  # fmt: skip
+        words = Words.of(questions, config.student.max_words).words
+        specs = [_specs(one) for one in data]
+        channels = {spec.shape[-1] for spec in specs}
+        if len(channels) > 1:
+            raise UserError(
+                f"the data's grids are {' and '.join(map(str, sorted(channels)))} wide: cache one teacher's"
+            )
+        seed_all(config.train.seed, "new weights")
+        student = registry.load("students", config.student.name)
+        model = student(config.student, Vocabulary(words, answers), *channels).to(device)
+        number, cells = {answer: place for place, answer in enumerate(answers)}, max(spec.shape[0] for spec in specs)
+
+        def feed(one: TrainingData, split: str) -> AskedGrids:
+            table = table_of(one, split, "questions", ("question", "answers", "image_row"))
+            image_rows = table[:].column("image_row").to_numpy()
+            rows = usable_rows(one, split, "questions", image_rows, len(table))
+            rows = _answerable(one, split, table, rows, number)
+            targets = one.targets(split)
+            assert targets is not None
+            return AskedGrids(one.name, one.weight, table, rows, image_rows[rows], targets, model.tokenize, number,
+                              cells, config.student.mask_padding)  # fmt: skip
+
+        feeds, validation = (
+            [feed(one, split) for one in data if trained_splits(one, split, sees=True)] for split in _SPLITS
+        )
+        return cls(model, config.task, feeds, validation)
+
+    @classmethod
+    def count(cls, config: Any, teacher: Teacher | None) -> Counts:
+        """Parameters on the meta device, with as many words and answers as VQA v2 has."""
+        if teacher is None:
+            raise UserError("the cells' width comes from the teacher: name one ([teacher] name=..., or a cache)")
+        offered = teacher.signals()
+        if GRID not in offered:
+            raise UserError(f"teacher gives no signal {GRID!r}{nearest(GRID, offered)}")
+        vocabulary = COUNTED
+        if config.task.answers:
+            answers = read_answers_file(Path(config.task.answers).expanduser())
+            vocabulary = COUNTED._replace(answers=answers)
+        with torch.device("meta"):
+            student = registry.load("students", config.student.name)
+            keys = config.student.model_copy(update={"glove": None})
+            total = sum(p.numel() for p in student(keys, vocabulary, offered[GRID].shape[-1]).parameters())
+        return Counts(total, total, teacher.parameters_count())
+
+    @classmethod
+    def writes(cls, config: AnsweringConfig) -> Mapping[str, Mapping[str, str]]:
+        """The question alone is asked."""
+        return {"vqa": {"prompt": "{question}", "prefix": ""}}
+
+    # ------------------------------------------------------------------------------------------ trainable
+    def forward(self, batch: Batch) -> Outputs:
+        """The loss of a row, and as `accuracy` what its likeliest answer is worth."""
+        logits, worth = self.model.logits(batch), batch["worth"]
+        score = worth.gather(1, logits.argmax(1, keepdim=True))[:, 0]
+        if self.config.loss == "ce":
+            loss = F.cross_entropy(logits, worth.argmax(1), reduction="none")
+        else:
+            loss = F.binary_cross_entropy_with_logits(logits, worth, reduction="none").sum(1)
+        return Outputs({self.config.loss: loss}, report={"accuracy": score})
+
+    def counts(self, batch: Batch) -> Mapping[str, int]:
+        """Every loss counts rows."""
+        return {}
+
+    def joint_losses(self, gathered: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Rows are losses of their own."""
+        return {}
+
+    def before_step(self, step: int) -> None:
+        """Nothing depends on the step."""
+
+    def after_step(self, step: int, gathered: Mapping[str, Tensor]) -> None:
+        """Nothing is kept beside the weights."""
+
+    def parameter_groups(self, peak_lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Matrices; tables, norms and biases without decay."""
+        return decay_groups(self.model, self.model.parameters(), peak_lr, weight_decay)
+
+    def save(self, folder: Path) -> None:
+        """The student writes its own files."""
+        self.model.save(folder)
+
+
+class VqaAnswering(Answering):
+    """VQA v2's soft targets."""
+
+    Config = VqaAnsweringConfig
+
+
+class Gqa(Answering):
+    """GQA's single answers."""
+
+    Config = GqaConfig
+
+
+class SnliVe(Answering):
+    """SNLI-VE's three labels."""
+
+    Config = SnliVeConfig
+
+
+def _specs(data: TrainingData) -> Any:
+    """The grid's spec of a data set."""
+    targets = data.targets("train")
+    if targets is None:
+        raise UserError(f"data {data.name!r} comes without a teacher: name a cache of grids, or a teacher with --live")
+    if GRID not in targets.specs:
+        raise UserError(f"the teacher of data {data.name!r} gives no {GRID!r}{nearest(GRID, targets.specs)}")
+    return targets.specs[GRID]
+
+
+def _answerable(data: TrainingData, split: str, table: Any, rows: np.ndarray, number: Mapping[str, int]) -> np.ndarray:
+    """Of these rows those with an answer of the list; how many are left out is said."""
+    people = table[:].column("answers").to_pylist()
+    kept = np.array([any(one in number for one in soft_scores(people[row])) for row in rows.tolist()], dtype=bool)
+    if not kept.any():
+        raise UserError(f"data {data.name!r} has no known answer in {split!r}: name data with answers by --data")
+    if not kept.all():
+        console.say(f"{(~kept).sum():,} of {len(rows):,} questions of {data.name!r}, {split!r}, have no answer of the "
+                    f"{len(number):,}: left out")  # fmt: skip
+    return rows[kept]
