@@ -85,6 +85,7 @@ TABLES: dict[str, dict[str, Entry]] = {
             "mmkd_cli.students.grid_answerers:PythiaAnswerer", "Pythia: a question's attention over a grid"
         ),
         "mcan": Entry("mmkd_cli.students.grid_answerers:McanAnswerer", "MCAN: words guide attention over a grid"),
+        "vlp": Entry("mmkd_cli.students.vlp:Vlp", "a BERT over words and cells of a grid (CLIP-ViL_p)"),
         "seq2seq": Entry("mmkd_cli.students.seq2seq:Seq2Seq", "any encoder-decoder (transformers), as it is"),
         "classifier": Entry("mmkd_cli.students.classifier:Classifier", "any text model (transformers) with a head"),
     },
@@ -101,6 +102,7 @@ TABLES: dict[str, dict[str, Entry]] = {
             "mmkd_cli.methods.prefix:Prefix", "map CLIP's vectors to the input of a frozen language model, on captions"
         ),
         "contrastive": Entry("mmkd_cli.methods.sds:Contrastive", "tune a CLIP by its own loss: the control arm of sds"),
+        "vlp": Entry("mmkd_cli.methods.vlp:VlpMethod", "vision-and-language pre-training: MLM, ITM, QA (CLIP-ViL_p)"),
         "vlkd": Entry("mmkd_cli.methods.vlkd:Vlkd", "CLIP teaches BART to see: TTDM, ITCL, ICTI (VLKD)"),
     },
     "finetune_tasks": {

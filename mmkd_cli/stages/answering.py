@@ -14,7 +14,7 @@ from mmkd_cli.architectures.generation import GenerationConfig
 from mmkd_cli.architectures.writer import Asked
 from mmkd_cli.core.contracts import Batch, Targets
 from mmkd_cli.core.errors import UserError
-from mmkd_cli.students.grid_answerers import GRID, GRID_MASK, GridAnswerer, grid_batch
+from mmkd_cli.students.grid_answerers import GRID, GRID_MASK, GRID_SIZE, grid_batch, grid_names
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,13 @@ class Grids:
 
     targets: Targets
     rows: np.ndarray
-    model: GridAnswerer
+    model: Any
 
     def __getitem__(self, places: Sequence[int]) -> Grids:
         return Grids(self.targets, self.rows[list(places)], self.model)
 
     def batch(self) -> Batch:
-        names = [name for name in (GRID, GRID_MASK) if name in self.targets.specs]
-        said = self.targets.gather(names, self.rows)
+        said = self.targets.gather(grid_names(self.targets), self.rows)
         return grid_batch(said, self.targets.specs[GRID].shape[0], self.model.config.mask_padding)
 
 
@@ -38,7 +37,7 @@ class Grids:
 class LiveGrid:
     """The cells of one picture's file, by the run's teacher."""
 
-    model: GridAnswerer
+    model: Any
 
     def __call__(self, path: Path) -> Any:
         from mmkd_cli.data.pictures import PictureError, decode
@@ -51,7 +50,10 @@ class LiveGrid:
         live, device = self.model.live, next(self.model.parameters()).device
         batch = {"pixels": live.picture_transform(picture)[None], "row": torch.zeros(1, dtype=torch.int64),
                  "id": [path.stem], "split": ""}  # fmt: skip
-        said = {name: torch.stack(list(live.signal(batch, name, device))) for name in live.offered((GRID, GRID_MASK))}
+        said = {
+            name: torch.stack(list(live.signal(batch, name, device)))
+            for name in live.offered((GRID, GRID_SIZE, GRID_MASK))
+        }
         return OneGrid(grid_batch(said, said[GRID].shape[1], self.model.config.mask_padding))
 
 
@@ -73,7 +75,7 @@ class Answerer:
 
     encodes = True
 
-    def __init__(self, model: GridAnswerer) -> None:
+    def __init__(self, model: Any) -> None:
         self.model = model.eval()
 
     def __call__(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -14,12 +15,12 @@ from mmkd_cli.architectures.mcan import Mcan
 from mmkd_cli.architectures.pythia import Pythia
 from mmkd_cli.core import paths
 from mmkd_cli.core.config import Config, key
-from mmkd_cli.core.contracts import Batch, Ragged, Teacher
+from mmkd_cli.core.contracts import Batch, Ragged, Targets, Teacher
 from mmkd_cli.core.errors import Refused, UserError
 from mmkd_cli.students.live_teacher import LiveTeacher
 from mmkd_cli.students.words import Words, word_vectors
 
-GRID, GRID_MASK = "grid", "grid_mask"
+GRID, GRID_MASK, GRID_SIZE = "grid", "grid_mask", "grid_size"
 
 
 class GridAnswererConfig(Config):
@@ -81,6 +82,17 @@ class GridAnswerer(nn.Module):
     @classmethod
     def network(cls, config: Any, words: nn.Embedding, channels: int, answers: int) -> Any:
         raise NotImplementedError
+
+    @classmethod
+    def build(cls, config: Any, channels: int, vocabulary: Vocabulary, start: Path | None = None) -> Self:
+        """New weights; it starts from no run."""
+        return cls(config, vocabulary, channels)
+
+    @classmethod
+    def empty(cls, config: Any, channels: int, vocabulary: Vocabulary) -> Self:
+        """On the meta device."""
+        with torch.device("meta"):
+            return cls(config.model_copy(update={"glove": None}), vocabulary, channels)
 
     @classmethod
     def load(cls, folder: Path, config: Mapping[str, Any], teacher: Teacher | None = None) -> Self:
@@ -145,17 +157,34 @@ class McanAnswerer(GridAnswerer):
                     fused=config.fused_width, dropout=config.dropout)  # fmt: skip
 
 
-def grid_batch(said: Mapping[str, Tensor | Ragged], cells: int, mask_padding: bool) -> Batch:
-    """`grid` float32 [B, cells, C] and `grid_mask` bool [B, cells], of a cache's or a teacher's signals of B pictures.
+def grid_names(targets: Targets) -> list[str]:
+    """Signals that a picture's cells are read from."""
+    return [name for name in (GRID, GRID_SIZE, GRID_MASK) if name in targets.specs]
 
-    UserError where a picture has more cells than that.
+
+def grid_batch(said: Mapping[str, Tensor | Ragged], cells: int, mask_padding: bool) -> Batch:
+    """A cache's or a teacher's signals of B pictures as models take them, each padded to so many cells.
+
+    `grid` float32 [B, cells, C], `grid_mask` bool [B, cells], and where sizes are known `cell_row` and `cell_column`
+    int64 [B, cells]. UserError where a picture has more cells.
     """
-    grid = said[GRID]
+    grid, sizes = said[GRID], said.get(GRID_SIZE)
     if isinstance(grid, Ragged):
-        if int(grid.offsets.diff().max()) > cells:
-            raise UserError(f"a picture has more than {cells} cells: cache the grids of all pictures at one size")
+        longest = int(grid.offsets.diff().max())
         there = torch.arange(cells) < grid.offsets.diff()[:, None]
-        return {GRID: grid.padded(cells).float(), GRID_MASK: there}
-    mask = said.get(GRID_MASK) if mask_padding else None
-    there = torch.ones(grid.shape[:2], dtype=torch.bool) if mask is None else mask.bool()  # type: ignore[union-attr]
-    return {GRID: grid.float(), GRID_MASK: there}
+        grid = grid.padded(max(cells, longest))
+    else:
+        longest = grid.shape[1]
+        mask = said.get(GRID_MASK) if mask_padding else None
+        there = torch.ones(grid.shape[:2], dtype=torch.bool) if mask is None else mask.bool()  # type: ignore[union-attr]
+        grid, there = F.pad(grid, (0, 0, 0, max(0, cells - longest))), F.pad(there, (0, max(0, cells - longest)))
+    if longest > cells:
+        raise UserError(
+            f"a picture has {longest} cells, more than {cells}: cache the grids of all pictures at one size"
+        )
+    batch: Batch = {GRID: grid.float(), GRID_MASK: there}
+    if isinstance(sizes, Tensor):
+        columns = sizes[:, 1:].long().clamp(min=1)
+        place = torch.arange(cells).expand(len(sizes), -1) * there  # 0 where there is no cell
+        batch |= {"cell_row": place // columns, "cell_column": place % columns}
+    return batch

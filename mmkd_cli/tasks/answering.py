@@ -17,10 +17,10 @@ from torch import Tensor
 
 from mmkd_cli.core import console, registry
 from mmkd_cli.core.config import Config, key
-from mmkd_cli.core.contracts import Batch, Counts, Outputs, Position, Targets, Teacher, TrainingData
+from mmkd_cli.core.contracts import Batch, Counts, Outputs, Position, Targets, Teacher, Tokenize, TrainingData
 from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.data.answers import common_answers, read_answers_file, soft_scores
-from mmkd_cli.students.grid_answerers import GRID, GRID_MASK, GridAnswerer, Vocabulary, grid_batch
+from mmkd_cli.students.grid_answerers import GRID, Vocabulary, grid_batch, grid_names
 from mmkd_cli.students.words import Words
 from mmkd_cli.tasks.written_feed import table_of, trained_splits, usable_rows
 from mmkd_cli.training.optim import decay_groups
@@ -87,7 +87,7 @@ class AskedGrids:
     table_rows: np.ndarray
     image_rows: np.ndarray
     targets: Targets
-    tokenize: Words
+    tokenize: Tokenize
     answers: Mapping[str, int]
     cells: int
     mask_padding: bool
@@ -114,19 +114,14 @@ class AskedGrids:
         }
 
 
-def grid_names(targets: Targets) -> list[str]:
-    """Signals that a picture's cells are read from."""
-    return [name for name in (GRID, GRID_MASK) if name in targets.specs]
-
-
 class Answering:
     """`core.contracts.FinetuneTask` and its `Trainable`."""
 
     Config: ClassVar[type] = AnsweringConfig
-    trains: ClassVar[Mapping[str, tuple[str, ...]]] = {"mcan": (), "pythia": ()}
+    trains: ClassVar[Mapping[str, tuple[str, ...]]] = {"mcan": (), "pythia": (), "vlp": ("vlp",)}
 
     def __init__(
-        self, model: GridAnswerer, config: AnsweringConfig, feeds: Sequence[AskedGrids],
+        self, model: Any, config: AnsweringConfig, feeds: Sequence[AskedGrids],
         validation: Sequence[AskedGrids],
     ) -> None:  # fmt: skip
         self.model, self.config, self.frozen = model, config, ()
@@ -134,7 +129,7 @@ class Answering:
         self.weights: Mapping[str, float] = {config.loss: 1.0}
         self.content: Mapping[str, Any] = {
             "answers": len(model.vocabulary.answers), "words": len(model.vocabulary.words),
-            **({"words_of_glove": model.known_words} if model.config.glove else {}),
+            **({"words_of_glove": model.known_words} if getattr(model.config, "glove", None) else {}),
         }  # fmt: skip
 
     # ------------------------------------------------------------------------------------------ task
@@ -145,9 +140,10 @@ class Answering:
 
     @classmethod
     def files(cls, config: Any) -> dict[str, str]:
-        """The answers' file, and the student's own."""
-        student = registry.load("students", config.student.name).files(config.student)
-        return {**student, **({"task.answers": config.task.answers} if config.task.answers else {})}
+        """The answers' file, and the student's word vectors."""
+        glove = getattr(config.student, "glove", None)
+        named = {"task.answers": config.task.answers, "student.glove": glove}
+        return {name: file for name, file in named.items() if file}
 
     @classmethod
     def build(cls, config: Any, data: Sequence[TrainingData], start: Path | None, device: str) -> Answering:
@@ -162,7 +158,7 @@ class Answering:
         if len(answers) < 2:
             raise UserError(f"the training rows have {len(answers)} answers that were given {config.task.least} times: "
                             "make task.least smaller, or name a file by task.answers")  # fmt: skip
-        words = Words.of(questions, config.student.max_words).words
+        words = Words.of(questions, 1).words
         specs = [_specs(one) for one in data]
         channels = {spec.shape[-1] for spec in specs}
         if len(channels) > 1:
@@ -171,7 +167,7 @@ class Answering:
             )
         seed_all(config.train.seed, "new weights")
         student = registry.load("students", config.student.name)
-        model = student(config.student, Vocabulary(words, answers), *channels).to(device)
+        model = student.build(config.student, *channels, Vocabulary(words, answers), start).to(device)
         number, cells = {answer: place for place, answer in enumerate(answers)}, max(spec.shape[0] for spec in specs)
 
         def feed(one: TrainingData, split: str) -> AskedGrids:
@@ -201,11 +197,11 @@ class Answering:
         if config.task.answers:
             answers = read_answers_file(Path(config.task.answers).expanduser())
             vocabulary = COUNTED._replace(answers=answers)
-        with torch.device("meta"):
-            student = registry.load("students", config.student.name)
-            keys = config.student.model_copy(update={"glove": None})
-            total = sum(p.numel() for p in student(keys, vocabulary, offered[GRID].shape[-1]).parameters())
-        return Counts(total, total, teacher.parameters_count())
+        model = registry.load("students", config.student.name).empty(
+            config.student, offered[GRID].shape[-1], vocabulary
+        )
+        sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+        return Counts(sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained), teacher.parameters_count())
 
     @classmethod
     def writes(cls, config: AnsweringConfig) -> Mapping[str, Mapping[str, str]]:
@@ -239,7 +235,8 @@ class Answering:
 
     def parameter_groups(self, peak_lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Matrices; tables, norms and biases without decay."""
-        return decay_groups(self.model, self.model.parameters(), peak_lr, weight_decay)
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        return decay_groups(self.model, trained, peak_lr, weight_decay)
 
     def save(self, folder: Path) -> None:
         """The student writes its own files."""

@@ -12,6 +12,7 @@ from transformers import (
     BartForConditionalGeneration,
     BertConfig,
     BertForMaskedLM,
+    BertForPreTraining,
     GPT2Config,
     GPT2LMHeadModel,
     PreTrainedTokenizerFast,
@@ -79,4 +80,18 @@ def tiny_language_model(folder: Path, kind: str = "causal", seed: int = 0) -> Pa
     model.save_pretrained(folder)
     mask = {"causal": None, "t5": "<extra_id_0>"}.get(kind, "<mask>")
     byte_tokenizer(folder, ends=kind != "causal", mask=mask)
+    return folder
+
+
+def tiny_bert(folder: Path, seed: int = 0) -> Path:
+    """A BERT with its pooler, as it is pre-trained; no dropout."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=VOCABULARY["masked"], hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=64, max_position_embeddings=40, pad_token_id=1, hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    BertForPreTraining(config).save_pretrained(folder)
+    byte_tokenizer(folder, ends=True, mask="<mask>")
     return folder

@@ -20,10 +20,11 @@ from mmkd_cli.teachers.stable_diffusion import StableDiffusionConfig
 from mmkd_cli.training.config import TrainConfig
 from tests.architectures.tiny_bart import tiny_bart, tiny_gpt2
 from tests.architectures.tiny_clip import tiny_clip
-from tests.architectures.tiny_language_models import tiny_language_model
+from tests.architectures.tiny_language_models import tiny_bert, tiny_language_model
 from tests.architectures.tiny_stable_diffusion import MAX_TOKENS, WIDTH, stable_diffusion
 from tests.pairs_in_memory import pairs
 from tests.students import small_students
+from tests.tasks.grids_in_memory import CELLS, CHANNELS, asked_grids
 
 
 def students(folder: Path) -> dict[str, dict[str, Any]]:
@@ -37,6 +38,7 @@ def students(folder: Path) -> dict[str, dict[str, Any]]:
         "clip": tiny_clip(folder / "clip"),
         "bart": {"weights": str(tiny_bart(folder / "bart", dropout=0.0)), "max_tokens": 48},
         "prefix": {"weights": str(tiny_gpt2(folder / "gpt2")), "max_tokens": 48},
+        "vlp": {"weights": str(tiny_bert(folder / "bert"))},
     }  # fmt: skip
 
 
@@ -44,7 +46,8 @@ class TeacherSizes:
     """A teacher as counting asks for it."""
 
     def signals(self) -> dict[str, SignalSpec]:
-        return {name: SignalSpec(name, "images", (JOINT,)) for name in ("image_cls", "image_embedding")}
+        vectors = {name: SignalSpec(name, "images", (JOINT,)) for name in ("image_cls", "image_embedding")}
+        return {**vectors, "grid": SignalSpec("grid", "images", (CELLS, CHANNELS))}
 
     def parameters_count(self) -> int:
         return 1234
@@ -53,10 +56,12 @@ class TeacherSizes:
 JOINT = 24
 """Width of the teacher's vectors: the tiny CLIP's."""
 DUAL_ENCODER = ("identity", "picture_transform", "tokenize", "embed_images", "embed_texts", "load", "files")
+STREAMS = ("vlp",)
+"""Students that embed nothing: a text and its picture are read together."""
 TRAINS = {"cls-regression": ("unimodal", "mm-d2v2"), "sds": ("clip",), "contrastive": ("clip",), "plm-kl": ("clip",),
-          "vlkd": ("bart",), "prefix": ("prefix",)}  # fmt: skip
+          "vlkd": ("bart",), "prefix": ("prefix",), "vlp": ("vlp",)}  # fmt: skip
 SIGNALS = {"cls-regression": ("image_cls",), "sds": ("text_states",), "contrastive": (), "plm-kl": (),
-           "vlkd": ("image_embedding", "text_embedding"), "prefix": ("image_embedding",)}  # fmt: skip
+           "vlkd": ("image_embedding", "text_embedding"), "prefix": ("image_embedding",), "vlp": ("grid",)}  # fmt: skip
 KEYS = {method: {"contrastive_weight": 1.0} for method in ("cls-regression", "sds", "contrastive")}
 CASES = [(method, student) for method, students_ in TRAINS.items() for student in students_]
 
@@ -100,6 +105,8 @@ def data(method: str, config: Any = None) -> Any:
         return [replace(made, targets=lambda split: Tokens(teacher, made.tables(split)["texts"], split))]
     if method == "sds":
         return [pairs(pictures=12, states=(MAX_TOKENS, WIDTH))]
+    if method == "vlp":
+        return [asked_grids(rows=12)]
     joint = method in ("vlkd", "prefix")
     return [pairs(pictures=12, joint=JOINT) if joint else pairs(pictures=12, width=JOINT)]
 
@@ -136,7 +143,7 @@ def test_a_method_trains_its_students(tmp_path: Path, method: str, student: str)
     assert all(p.grad is not None for p in trained)
     trainable.after_step(0, outputs.gathered)
     student_class = type(trainable.model)
-    assert all(hasattr(student_class, name) for name in DUAL_ENCODER)
+    assert student in STREAMS or all(hasattr(student_class, name) for name in DUAL_ENCODER)
 
 
 @pytest.mark.parametrize(("method", "student"), CASES)
@@ -152,6 +159,11 @@ def test_a_saved_run_is_the_trained_model(tmp_path: Path, method: str, student: 
     teacher = Clip(config.teacher) if student == "prefix" else None  # its texts are embedded by its CLIP
     loaded = registry.load("students", student).load(run, plan, teacher)
     batch = trainable.feeds[-1].load(np.arange(5), Position(0, 0, 0))  # of pairs
+    if student in STREAMS:
+        said, again = trainable.model(batch), loaded(batch)
+        torch.testing.assert_close(again.pooled, said.pooled, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(loaded.word_logits(again.tokens), trainable.model.word_logits(said.tokens))
+        return
     texts = loaded.tokenize(["a dog", "two"])
     torch.testing.assert_close(loaded.embed_texts(texts), trainable.model.embed_texts(texts), atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(loaded.embed_images(batch), trainable.model.embed_images(batch), atol=1e-6, rtol=1e-5)

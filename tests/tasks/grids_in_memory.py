@@ -19,7 +19,10 @@ class Grids:
     """`core.contracts.Targets`: the first number of a picture's first cell is its row."""
 
     n_views = 0
-    specs: ClassVar[dict[str, SignalSpec]] = {"grid": SignalSpec("grid", "images", (CELLS, CHANNELS))}
+    specs: ClassVar[dict[str, SignalSpec]] = {
+        "grid": SignalSpec("grid", "images", (CELLS, CHANNELS)),
+        "grid_size": SignalSpec("grid_size", "images", (2,), dtype="uint16"),
+    }
 
     def __init__(self) -> None:
         self.values = torch.randn(PICTURES, CELLS, CHANNELS, generator=torch.Generator().manual_seed(0))
@@ -29,14 +32,21 @@ class Grids:
         raise AssertionError("there are no views")
 
     def gather(self, signals: Sequence[str], rows: np.ndarray, views: Any = None) -> dict[str, Any]:
-        return {"grid": self.values[torch.from_numpy(np.asarray(rows))]}
+        said = {
+            "grid": self.values[torch.from_numpy(np.asarray(rows))],
+            "grid_size": torch.tensor([[2, 2]] * len(rows)),
+        }
+        return {name: said[name] for name in signals}
 
 
-def asked_grids() -> TrainingData:
-    """Five questions about pictures; one has no answers, the last one's picture is gone."""
+def asked_grids(rows: int = 5) -> TrainingData:
+    """Questions about pictures, five and again; one of five has no answers, one's picture is gone."""
+    each = range(rows)
+    asked = ["what colour?", "how many?", "why?", "is it?", "what is it?"]
     questions = datasets.Dataset.from_dict({
-        "question_id": [*"vwxyz"], "question": ["what colour?", "how many?", "why?", "is it?", "what is it?"],
-        "image_row": [3, 0, 1, 3, -1], "answers": ANSWERS,
+        "question_id": [f"{n}" for n in each], "question": [asked[n % 5] for n in each],
+        "image_row": [[3, 0, 1, 5, -1 if rows == 5 else 2][n % 5] for n in each],
+        "answers": [ANSWERS[n % 5] for n in each],
     })  # fmt: skip
     images = datasets.Dataset.from_dict({"image_id": [str(n) for n in range(PICTURES)]})
     none: np.ndarray = np.array([], dtype=np.int64)

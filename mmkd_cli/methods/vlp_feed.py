@@ -1,0 +1,150 @@
+"""Rows of vision-and-language pre-training: a text (a caption, a question), whose picture it is, and some cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmkd_cli.core.contracts import Batch, Position, Targets, TrainingData
+from mmkd_cli.core.errors import UserError
+from mmkd_cli.data.answers import soft_scores
+from mmkd_cli.losses.masked_words import IGNORED, masked
+from mmkd_cli.students.grid_answerers import GRID, GRID_MASK, grid_batch, grid_names
+from mmkd_cli.training.randomness import generator
+
+QUESTIONS = "questions"
+_TRIES = 100
+"""Draws of another picture's text; where nearly all rows are of one picture a row may stay matched."""
+
+
+@dataclass
+class Shown:
+    """Texts of a split with their pictures (`core.contracts.Feed`).
+
+    table: in Arrow format, its texts in `column`. table_rows, image_rows int64 [rows]. answers: number of each, of
+    questions. part: of the random key, one a split and data set.
+    """
+
+    name: str
+    weight: float
+    table: Any
+    column: str
+    table_rows: np.ndarray
+    image_rows: np.ndarray
+    targets: Targets
+    tokenize: Any
+    vocabulary: int
+    answers: Mapping[str, int] | None
+    config: Any
+    cells: int
+    mask_padding: bool
+    seed: int
+    part: str
+    stream: str = ""
+
+    @property
+    def rows(self) -> int:
+        return len(self.table_rows)
+
+    def load(self, rows: np.ndarray, at: Position) -> Batch:
+        """input_ids, attention_mask, labels int64 [B, L], matched int64 [B] (1 where the text is of the picture),
+        answer int64 [B] where questions are asked, and the cells that `students.vlp` takes."""
+        draws = [generator(self.seed, "vlp", self.part, at.epoch, int(row)) for row in rows]
+        shown = [self._text_of(int(row), draw) for row, draw in zip(rows, draws, strict=True)]
+        matched = np.array([text == row for text, row in zip(shown, rows, strict=True)], dtype=np.int64)
+        found = self.table[self.table_rows[shown].tolist()]
+        said: Batch = self.tokenize(found.column(self.column).to_pylist())
+        batch = self._hidden(said, draws) | {"matched": torch.from_numpy(matched)}
+        if self.answers is not None:
+            people = found.column("answers").to_pylist()
+            batch["answer"] = torch.tensor(
+                [self._answer(given, draw) if own else IGNORED
+                 for given, draw, own in zip(people, draws, matched, strict=True)]
+            )  # fmt: skip
+        of = self.targets.gather(grid_names(self.targets), self.image_rows[rows])
+        return batch | self._drawn(grid_batch(of, self.cells, self.mask_padding), draws)
+
+    def _text_of(self, row: int, draw: np.random.Generator) -> int:
+        """The row whose text is shown: its own, or one of another picture."""
+        if draw.random() >= self.config.mismatch:
+            return row
+        others = draw.integers(self.rows, size=_TRIES)
+        fit = others[self.image_rows[others] != self.image_rows[row]]
+        return int(fit[0]) if len(fit) else row
+
+    def _hidden(self, said: Batch, draws: list[np.random.Generator]) -> Batch:
+        tokenizer = self.tokenize.tokenizer
+        special = list(tokenizer.all_special_ids)
+        ids = said["input_ids"].numpy()
+        free = said["attention_mask"].numpy().astype(bool) & ~np.isin(ids, special)
+        both = [
+            masked(own, where, draw, ratio=self.config.mask_ratio, mask=tokenizer.mask_token_id,
+                   vocabulary=self.vocabulary)
+            for own, where, draw in zip(ids, free, draws, strict=True)
+        ]  # fmt: skip
+        hidden, labels = (torch.from_numpy(np.stack(part)) for part in zip(*both, strict=True))
+        return {"input_ids": hidden, "attention_mask": said["attention_mask"], "labels": labels}
+
+    def _answer(self, people: list[str], draw: np.random.Generator) -> int:
+        """One of the known answers, as often as it is worth; IGNORED where none is known."""
+        assert self.answers is not None
+        known = {self.answers[one]: worth for one, worth in soft_scores(people).items() if one in self.answers}
+        if not (total := sum(known.values())):
+            return IGNORED
+        return int(draw.choice(list(known), p=np.array(list(known.values())) / total))
+
+    def _drawn(self, batch: Batch, draws: list[np.random.Generator]) -> Batch:
+        """The cells that are seen this time: `config.cells` of those that are there."""
+        most = self.config.cells
+        if not most or most >= batch[GRID].shape[1]:
+            return batch
+        places = torch.zeros(len(draws), most, dtype=torch.int64)
+        seen = torch.zeros(len(draws), most, dtype=torch.bool)
+        for row, draw in enumerate(draws):
+            there = np.flatnonzero(batch[GRID_MASK][row].numpy())
+            kept = np.sort(draw.permutation(there)[:most])
+            places[row, : len(kept)], seen[row, : len(kept)] = torch.from_numpy(kept), True
+        picked = {name: value.gather(1, places) for name, value in batch.items() if name not in (GRID, GRID_MASK)}
+        grid = batch[GRID].gather(1, places[:, :, None].expand(-1, -1, batch[GRID].shape[2]))
+        return {**picked, GRID: grid, GRID_MASK: seen}
+
+
+def table_of_shown(data: TrainingData, split: str) -> Any:
+    """`questions` where the data have them, else `texts`."""
+    tables = data.tables(split)
+    for name in (QUESTIONS, "texts"):
+        if name in tables:
+            return tables[name]
+    raise UserError(f"data {data.name!r} has no texts and no questions in {split!r}: name data with pictures and texts")
+
+
+def shown_feed(
+    data: TrainingData, split: str, model: Any, config: Any, *, seed: int, number: int, cells: int
+) -> Shown:  # fmt: skip
+    """Texts of a split whose picture is there, neither rejected."""
+    table: Any = table_of_shown(data, split)
+    asked = "question" in table.column_names
+    name = QUESTIONS if asked else "texts"
+    owners = np.asarray(table.with_format("numpy")["image_row"][:], dtype=np.int64)
+    usable = (owners >= 0) & ~np.isin(owners, data.rejected(split, "images"))
+    usable[data.rejected(split, name)] = False
+    rows = np.flatnonzero(usable)
+    targets = data.targets(split)
+    if targets is None or not len(rows):
+        raise UserError(f"data {data.name!r}, {split!r}: pictures with texts and a cache of their grids are needed")
+    if "grid_size" not in targets.specs:
+        raise UserError(f"the cache of data {data.name!r} has no grid_size: make it by --signals grid")
+    if model.tokenize.tokenizer.mask_token_id is None:
+        raise UserError("student.weights: its tokenizer has no mask token: name a BERT")
+    known = model.vocabulary
+    answers = {one: place for place, one in enumerate(known.answers)} if known is not None and asked else None
+    columns = ["question", "answers"] if asked else ["text"]
+    return Shown(
+        data.name, data.weight, table.select_columns(columns).with_format("arrow"), columns[0], rows, owners[rows],
+        targets, model.tokenize, model.bert.config.vocab_size, answers, config, cells, model.config.mask_padding, seed,
+        f"{split}.{number}",
+    )  # fmt: skip

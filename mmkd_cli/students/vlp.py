@@ -1,0 +1,184 @@
+"""CLIP-ViL_p: a single stream of BERT over a text and the cells of its picture (LXMERT without its towers).
+
+Cells get learnt tables of their row and column before they are projected; the pooled [CLS] has no tanh. B rows, L
+tokens, K cells of C channels, H BERT's width, V its vocabulary, A answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from transformers import BertForPreTraining
+
+from mmkd_cli.architectures.transformers_folder import load_pretrained, open_config, open_tokenizer
+from mmkd_cli.core.config import Config, key
+from mmkd_cli.core.contracts import Batch, Teacher
+from mmkd_cli.core.errors import UserError
+from mmkd_cli.core.hub import hub_folder
+from mmkd_cli.students.alignment import read_heads, save_heads
+from mmkd_cli.students.grid_answerers import GRID, GRID_MASK, Vocabulary
+from mmkd_cli.students.live_teacher import LiveTeacher
+from mmkd_cli.students.text_folder import first_folder, named, save_model
+
+_EPS = 1e-12
+"""Of BERT's norms."""
+_STD = 0.02
+
+
+class VlpStudentConfig(Config):
+    """Keys of the student `vlp`."""
+
+    name: str = key("vlp", "the student")
+    weights: str | None = key(
+        None, "folder or hub id of a BERT (None: the run that training starts from)", identity=False
+    )
+    max_tokens: int = key(20, "of a text, with its ends", unit="tokens", source="[C] CLIP-ViL Pretrain: 20", ge=3)
+    positions: int = key(25, "rows, and columns, that a grid may have", source="[C] pos_num 25", ge=1)
+    mask_padding: bool = key(True, "cells outside of a padded picture are not seen", source="[U] the paper's code sees "
+                             "them")  # fmt: skip
+
+
+class Streamed(NamedTuple):
+    """What the stream says of texts and cells: states [B, L, H] of the tokens, pooled [B, H]."""
+
+    tokens: Tensor
+    pooled: Tensor
+
+
+class VlpTokenizer:
+    """`core.contracts.Tokenize`: BERT's tokens, cut and padded to `max_tokens`."""
+
+    def __init__(self, tokenizer: Any, max_tokens: int) -> None:
+        self.tokenizer, self.max_tokens = tokenizer, max_tokens
+
+    def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """input_ids and attention_mask, int64 [B, max_tokens]."""
+        said = self.tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=self.max_tokens, padding_side="right",
+            return_tensors="pt", split_special_tokens=True,
+        )  # fmt: skip
+        return {name: said[name] for name in ("input_ids", "attention_mask")}
+
+
+class Vlp(nn.Module):
+    """BERT in its own layout, and beside it tables, projection and heads of ours."""
+
+    Config: ClassVar[type] = VlpStudentConfig
+    image_signal: str | None = GRID
+    layers: tuple[str, ...] = ()
+
+    def __init__(
+        self, config: VlpStudentConfig, bert: Any, tokenizer: Any, channels: int, vocabulary: Vocabulary | None = None,
+        teacher: Teacher | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.config, self.channels, self.vocabulary = config, channels, vocabulary
+        self.bert = bert
+        self.tokenize = VlpTokenizer(tokenizer, config.max_tokens)
+        width = bert.config.hidden_size
+        self.rows, self.columns = (nn.Embedding(config.positions, channels) for _ in range(2))
+        self.project, self.norm = nn.Linear(channels, width), nn.LayerNorm(width, eps=_EPS)
+        self.drop = nn.Dropout(bert.config.hidden_dropout_prob)
+        self.matches = nn.Linear(width, 2)
+        self.answers = None if vocabulary is None else nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.LayerNorm(2 * width, eps=_EPS),
+            nn.Linear(2 * width, len(vocabulary.answers)),
+        )  # fmt: skip
+        new = [self.rows, self.columns, self.project, self.matches, *(self.answers or [])]
+        for module in new:  # of ours alone: what BERT's file holds stays
+            if isinstance(module, (nn.Linear, nn.Embedding)):
+                nn.init.normal_(module.weight, std=_STD)
+        bert.cls.seq_relationship.requires_grad_(False)  # of next sentences, which are not asked for
+        self.live = LiveTeacher(teacher)
+
+    # ------------------------------------------------------------------------------------------ making
+    @classmethod
+    def build(
+        cls, config: VlpStudentConfig, channels: int, vocabulary: Vocabulary | None = None, start: Path | None = None
+    ) -> Self:
+        """New, on BERT's weights; or a run's, with a new head for the vocabulary's answers."""
+        folder = first_folder(config, start)
+        bert = load_pretrained(BertForPreTraining, folder, new_head=True)
+        model = cls(config, bert, open_tokenizer(folder), channels, vocabulary)
+        if start is not None:
+            state, about = read_heads(start)
+            if about["channels"] != channels:
+                raise UserError(f"the run's cells have {about['channels']} channels, the data's {channels}: name a "
+                                "cache of its own teacher")  # fmt: skip
+            model._load_heads({name: value for name, value in state.items() if not name.startswith("answers.")})
+        return model
+
+    @classmethod
+    def load(cls, folder: Path, config: Mapping[str, Any], teacher: Teacher | None = None) -> Self:
+        """The student of a run's folder. config: the run's, with its table `student`."""
+        state, about = read_heads(folder)
+        keys = VlpStudentConfig.model_validate(config["student"])
+        vocabulary = Vocabulary((), about["answers"]) if about["answers"] else None
+        bert = load_pretrained(BertForPreTraining, folder / "model")
+        model = cls(keys, bert, open_tokenizer(folder / "model"), about["channels"], vocabulary, teacher)
+        model._load_heads(state)
+        return model.eval()
+
+    @classmethod
+    def empty(cls, config: VlpStudentConfig, channels: int, vocabulary: Vocabulary | None = None) -> Self:
+        """On the meta device, of the folder's sizes."""
+        found = open_config(hub_folder(named(config)))
+        with torch.device("meta"):
+            return cls(config, BertForPreTraining(found), None, channels, vocabulary)
+
+    @staticmethod
+    def files(config: VlpStudentConfig) -> dict[str, str]:
+        """Key -> folder or hub id whose content decides the first weights."""
+        return {"student.weights": str(hub_folder(named(config)))} if config.weights else {}
+
+    def _heads(self) -> dict[str, Tensor]:
+        return {name: value for name, value in self.state_dict().items() if not name.startswith("bert.")}
+
+    def _load_heads(self, state: Mapping[str, Tensor]) -> None:
+        own = self._heads()
+        for name, value in state.items():
+            own[name].copy_(value)
+
+    # ------------------------------------------------------------------------------------------ running
+    def forward(self, batch: Batch) -> Streamed:
+        """input_ids, attention_mask [B, L]; grid [B, K, C], grid_mask bool, cell_row, cell_column int64 [B, K]."""
+        words, seen = batch["attention_mask"].bool(), batch[GRID_MASK]
+        text = self.bert.bert.embeddings(input_ids=batch["input_ids"])
+        cells = batch[GRID] + self.rows(batch["cell_row"]) + self.columns(batch["cell_column"])
+        image = self.drop(self.norm(self.project(cells)))
+        mask = torch.cat([words, seen], 1)[:, None, None, :]
+        stream = torch.cat([text, image.to(text.dtype)], 1)
+        bias = torch.zeros(mask.shape, dtype=stream.dtype, device=stream.device).masked_fill(~mask, -torch.inf)
+        states = self.bert.bert.encoder(stream, attention_mask=bias).last_hidden_state
+        pooled = self.bert.bert.pooler.dense(states[:, 0])
+        return Streamed(states[:, : words.shape[1]], pooled)
+
+    def word_logits(self, tokens: Tensor) -> Tensor:
+        """[..., H] -> [..., V] by BERT's own head, tied to its table."""
+        logits: Tensor = self.bert.cls.predictions(tokens)
+        return logits
+
+    def logits(self, batch: Batch) -> Tensor:
+        """float32 [B, A]."""
+        assert self.answers is not None, "a model that was fine-tuned for answers has a head for them"
+        said: Tensor = self.answers(self(batch).pooled)
+        return said.float()
+
+    @torch.no_grad()
+    def answer(self, questions: Sequence[str], grids: Batch) -> list[str]:
+        """The likeliest answer to each question. grids: of each question's picture, as `forward` takes them."""
+        if self.vocabulary is None:
+            raise UserError("this run was pre-trained and knows no answers: `mmkd finetune --task vqa --model` it")
+        device = next(self.parameters()).device
+        given = {name: value.to(device) for name, value in {**self.tokenize(questions), **grids}.items()}
+        return [self.vocabulary.answers[place] for place in self.logits(given).argmax(1).tolist()]
+
+    def save(self, folder: Path) -> None:
+        """Write model/ as transformers reads it (BertForPreTraining), and heads.safetensors."""
+        save_model(self.bert, self.tokenize.tokenizer, folder / "model")
+        answers = list(self.vocabulary.answers) if self.vocabulary is not None else []
+        save_heads(folder, self._heads(), {"channels": self.channels, "answers": answers})
