@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from mmkd_cli.benches import text_page
 from mmkd_cli.benches.judged_files import read_said, read_said_csv, read_said_lines
 from mmkd_cli.benches.outcomes import clusters
+from mmkd_cli.benches.prepared_references import prepared_judged
 from mmkd_cli.benches.result_files import in_order
 from mmkd_cli.benches.text_page import Folder, Said
 from mmkd_cli.core import console
@@ -74,7 +76,7 @@ class JudgedBench:
     needs_data: ClassVar[bool] = False
     matching: ClassVar[bool] = False
     reads_predictions: ClassVar[bool] = True
-    tables: ClassVar[Sequence[str]] = ()
+    tables: ClassVar[Sequence[str]] = ("images", "questions")
     id_fields: ClassVar[Sequence[str]] = ("question_id",)
     answer_fields: ClassVar[Sequence[str]] = ("answer", "prediction", "label")
     official_items: ClassVar[Mapping[str, int]] = {}
@@ -98,6 +100,10 @@ class JudgedBench:
     def said(self, path: Path, ids: Sequence[str]) -> list[tuple[str, str]]:
         """What a result file says: (id, answer). ids: of the items in their order."""
         return read_said(path, self.id_fields, self.answer_fields)
+
+    def prepared_groups(self, item: Judged) -> Mapping[str, str]:
+        """Of an item of prepared data, what kind it is."""
+        return {}
 
     def judge(self, items: Sequence[Judged], answers: Sequence[str]) -> Outcomes:
         return {"accuracy": np.array([float(a == one.answer) for one, a in zip(items, answers, strict=True)])}
@@ -143,9 +149,13 @@ class JudgedBench:
         name = self.config.name
         if given.predictions is None:
             raise UserError(f"{name} scores answers that are given: name them by --predictions FILE")
-        if self.config.annotations is None:
-            raise UserError(f"{name} needs the right answers: give --annotations FILE")
-        items, others = self.read(Path(self.config.annotations).expanduser())
+        if self.config.annotations is not None:
+            items, others = self.read(Path(self.config.annotations).expanduser())
+        elif given.data is not None:
+            items, others = prepared_judged(given.data, str(given.split))
+            items = [replace(one, groups=self.prepared_groups(one)) for one in items]
+        else:
+            raise UserError(f"{name} needs the right answers: give --annotations FILE, or prepared data by --data")
         ids = [one.id for one in items]
         said = self.said(given.predictions, ids)
         return items, in_order(said, ids, given.predictions, self.id_fields[0], others), len(others)
@@ -161,6 +171,9 @@ class Gqa(JudgedBench):
     def read(self, path: Path) -> tuple[list[Judged], frozenset[str]]:
         return judged.read_gqa(path)
 
+    def prepared_groups(self, item: Judged) -> Mapping[str, str]:
+        return item.groups
+
 
 class SnliVe(JudgedBench):
     """Three labels; by each of them."""
@@ -173,18 +186,24 @@ class SnliVe(JudgedBench):
     def read(self, path: Path) -> tuple[list[Judged], frozenset[str]]:
         return judged.read_snli_ve(path)
 
+    def prepared_groups(self, item: Judged) -> Mapping[str, str]:
+        return {"label": item.answer}
+
 
 class Nlvr2(JudgedBench):
     """Also `consistency`: percent of the sentences of which every item is right (nlvr2/eval/metrics.py)."""
 
     Config = Nlvr2Config
-    id_fields = ("identifier",)
+    id_fields = ("identifier", "question_id")
 
     def read(self, path: Path) -> tuple[list[Judged], frozenset[str]]:
         return judged.read_nlvr2(path)
 
     def said(self, path: Path, ids: Sequence[str]) -> list[tuple[str, str]]:
-        return read_said_csv(path)
+        """The release's CSV, or JSON as `generate` writes it."""
+        if path.suffix == ".csv":
+            return read_said_csv(path)
+        return [(one, answer.lower()) for one, answer in super().said(path, ids)]
 
     def whole(self, items: Sequence[Judged], right: NDArray[np.float64]) -> dict[str, float]:
         sentence = clusters([one.sentence for one in items])

@@ -13,6 +13,8 @@ from mmkd_cli.benches.caption_files import CaptionItems
 from mmkd_cli.benches.text_files import References
 from mmkd_cli.benches.vqa_files import VqaItems
 from mmkd_cli.core.errors import UserError, nearest
+from mmkd_cli.data.sources.judged import Judged
+from mmkd_cli.data.tables import SECOND_PICTURE
 
 
 def prepared_answers(data: Any, split: str) -> VqaItems:
@@ -39,6 +41,27 @@ def prepared_answers(data: Any, split: str) -> VqaItems:
         column("question_type"), column("answer_type"), column("question"), "", rows,
         skipped=frozenset({*table["question_id"]} - {*column("question_id")}),
     )  # fmt: skip
+
+
+def prepared_judged(data: Any, split: str) -> tuple[list[Judged], frozenset[str]]:
+    """Items of a split's table `questions` that have one right answer, as `data.sources.statements` writes it; ids of
+    the rows that are none. question_type is the kind of a question, or what items of one sentence share."""
+    table = _columns(data, split, "questions", ["question_id", "image_row", "answer"])
+    pictures, seconds = _ids(data, split), table.get(SECOND_PICTURE)
+    lost = {*data.rejected(split, "images").tolist()}
+    items = []
+    for row in _kept(data, split, "questions", len(table["question_id"])):
+        rows = [table["image_row"][row], *([seconds[row]] if seconds else [])]
+        if lost.isdisjoint(rows) and table["answer"][row]:
+            kinds = {"structural": table["question_type"][row], "answer": table["answer_type"][row]}
+            items.append(Judged(
+                table["question_id"][row], table["question"][row], table["answer"][row],
+                tuple(pictures[one] for one in rows), {kind: name for kind, name in kinds.items() if name},
+                table["question_type"][row],
+            ))  # fmt: skip
+    if not items:
+        raise UserError(f"{data.artifact.label}: no question of {split!r} has an answer: name another --split")
+    return items, frozenset({*table["question_id"]} - {one.id for one in items})
 
 
 def prepared_captions(data: Any, split: str) -> CaptionItems:

@@ -12,9 +12,13 @@ from mmkd_cli.benches import judged
 from mmkd_cli.benches.runner import open_bench
 from mmkd_cli.core.contracts import BenchInput, Scores
 from mmkd_cli.core.errors import UserError
+from mmkd_cli.data.prepared import open_data
 from mmkd_cli.metrics.wups import wups
 from mmkd_cli.reports.page import render
+from mmkd_cli.stages import prepare_data
 from tests.benches.text_bench_files import daquar, gqa, nlvr, nlvr2, snli_ve, write
+from tests.data.made_pictures import jpeg
+from tests.stages.small_chain import config_of, context
 
 
 def run(bench: str, keys: dict[str, Any], predictions: Path, **more: Any) -> Scores:
@@ -128,6 +132,35 @@ def test_the_real_questions_of_daquar(real_data: Path, tmp_path: Path, no_wordne
         "skipped": 6795,
         "images": 653,
     }  # one photo of 654 has no question
+
+
+@pytest.mark.parametrize("maker", [gqa, snli_ve, nlvr2, daquar])
+def test_prepared_data_give_the_scores_of_the_files(maker: Any, tmp_path: Path, no_wordnet: None) -> None:
+    keys, predictions = maker(tmp_path)
+    name = maker.__name__.replace("_", "-")
+    items = list(run(name, keys, predictions).items)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number, image in enumerate(sorted({image for line in items for image in line["images"]})):
+        (folder / f"{image}.png").write_bytes(jpeg(number))
+    named = {"source__split": "test"} if name == "daquar" else {}
+    config = config_of(prepare_data, source__name=name, source__images=str(folder), skip_bad=True,
+                       source__annotations=keys["annotations"], **named)  # fmt: skip
+    prepare_data.run(config, context(tmp_path / "work", "data"))
+    data = open_data(tmp_path / "work", "data")
+    split = "test" if name == "daquar" else "val"
+    said = [{"question_id": line["id"], "answer": line["answer"]} for line in items]
+    if name == "daquar":  # the seventh question is of a photo that is on no list
+        said.append({"question_id": "6", "answer": "door"})
+    write(tmp_path / "answers.json", said)
+    given = BenchInput(predictions=tmp_path / "answers.json", data=data, split=split)
+    found, true = open_bench({"name": name, "bootstrap": 0}).run(given), run(name, keys, predictions)
+    if name == "daquar":
+        assert found.metrics["accuracy"] == pytest.approx(100 * 4 / 6) and found.counts["items"] == 6
+        return
+    assert found.metrics == true.metrics and found.counts["items"] == 6
+    kinds = {kind for kind in true.by if not kind.startswith("semantic")}
+    assert {kind: found.by[kind] for kind in kinds} == {kind: true.by[kind] for kind in kinds}
 
 
 @pytest.mark.parametrize(
