@@ -123,7 +123,7 @@ def test_grids_of_several_sizes_are_padded_with_a_mask() -> None:
     said = grid_batch({"grid": ragged}, 4, True)
     assert said["grid_mask"].tolist() == [[1, 1, 0, 0], [1, 1, 1, 0]] and said["grid"].shape == (2, 4, 2)
     assert said["grid"][1, :3].tolist() == [[4, 5], [6, 7], [8, 9]]
-    with pytest.raises(UserError, match="more than 2 cells"):
+    with pytest.raises(UserError, match="a picture has 3 cells, more than 2"):
         grid_batch({"grid": ragged}, 2, True)
     padded = {"grid": torch.zeros(1, 3, 2), "grid_mask": torch.tensor([[1, 1, 0]])}
     assert grid_batch(padded, 3, True)["grid_mask"].tolist() == [[1, 1, 0]]
