@@ -19,5 +19,6 @@ for lambda in 0.0003 0.003 0.01; do # full has the paper's 0.001
     ablation "lambda-$lambda" --set "method.lambda=$lambda"
 done
 ablation no-warm-up --set method.projection_warmup_steps=0
-ablation projected --set method.embedding=projected
+ablation latent-warm-up --set method.projection_warmup=latents
+ablation normalized --set method.normalize=true
 python claim_table.py --ablations

@@ -5,7 +5,7 @@
 #
 #   SEEDS            default "0 1 2"
 #   DRAWS            of the diffusion scorer, whose row is the premise; default 20
-#   MODELS           folder of tiny-clip and tiny-diffusion; default: made by examples/tiny, in the root
+#   MODELS           folder of tiny-clip and tiny-diffusion; default: those that ship with mmkd (made by examples/tiny)
 #   OMP_NUM_THREADS  default 1, with the two arms side by side
 cd "$(dirname "$0")"
 . ./models.sh

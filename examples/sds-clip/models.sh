@@ -1,37 +1,27 @@
-# Sourced by claim.sh and ablations.sh: the tiny models (made where they are not there), the world they are tuned and
-# measured on, and how they are measured.
+# Sourced by claim.sh and ablations.sh: the tiny models, the plain world they are tuned and measured on, and how they are
+# measured.
 set -eu
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" HF_HUB_OFFLINE=1
 ROOT="${MMKD_ROOT:-mmkd-work}"
 SWAPS="$ROOT/swaps"
-MODELS="${MODELS:-$ROOT/models}"
+MODELS="${MODELS:-../../mmkd_cli/assets}"
 CLIP="open_clip:local-dir:$MODELS/tiny-clip"
 DIFFUSION="diffusers:$MODELS/tiny-diffusion"
 DRAWS="${DRAWS:-20}"
 
-made() { # NAME SCRIPT: a tiny model, by its script
-    if [ ! -d "$MODELS/$1" ]; then
-        python "../tiny/$2" --work "$MODELS/work" --out "$MODELS/$1.begun"
-        mv "$MODELS/$1.begun" "$MODELS/$1"
-    fi
-}
-
-made tiny-clip clip.py &
-one=$!
-made tiny-diffusion diffusion.py
-wait $one
 python swaps.py "$SWAPS"
-mmkd prepare-data --source scenes --set source.train=4000 --set source.val=500 --set source.test=0 --name world
+mmkd prepare-data --source scenes --set source.plain=true --set source.questions=false --set source.train=4000 \
+    --set source.val=500 --set source.test=0 --name world
 for label in shape colour; do
-    mmkd prepare-data --source scenes --set source.train=0 --set source.val=500 --set source.test=0 \
-        --set source.objects=1 --set "source.label=$label" --name "single-$label"
+    mmkd prepare-data --source scenes --set source.plain=true --set source.questions=false --set source.train=0 \
+        --set source.val=500 --set source.test=0 --set source.objects=1 --set "source.label=$label" --name "single-$label"
 done
-mmkd cache-teacher --teacher "$DIFFUSION" --signals text_states --data world --name text-states
+mmkd cache-teacher --teacher "$DIFFUSION" --data world --name world-said
 
 tuned() { # NAME METHOD [more]: a CLIP tuned from the tiny one, then measured
     name="$1"; method="$2"; shift 2
     if [ "$method" = sds ]; then
-        set -- --teacher "$DIFFUSION" --cache text-states --set method.embedding=cls --set method.projection_lr=3e-3 "$@"
+        set -- --teacher "$DIFFUSION" --cache world-said --set method.projection_lr=3e-3 "$@"
     fi
     mmkd distill --config claim/arms.toml --method "$method" --student "$CLIP" --data world --name "$name" "$@"
     measured "$name" "$name"

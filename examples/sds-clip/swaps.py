@@ -1,4 +1,4 @@
-"""Swaps of the built-in world in Winoground's layout: python swaps.py FOLDER writes four folders into it.
+"""Swaps of the plain built-in world in Winoground's layout: python swaps.py FOLDER writes four folders into it.
 
 seen and held-out hold 400 items of each of three kinds; small-seen and small-held-out the first 100 of each of them,
 for the scorer that takes hundreds of forward passes an item.
@@ -20,7 +20,7 @@ def main() -> None:
             folder = place / (prefix + name)
             if not folder.is_dir():
                 begun = place / f"{folder.name}.begun"
-                swap_files.write("winoground", begun, name, items=items)
+                swap_files.write("winoground", begun, name, items=items, plain=True)
                 begun.rename(folder)
 
 

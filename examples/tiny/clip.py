@@ -1,8 +1,10 @@
-"""Train the tiny CLIP: a small ViT and a small text transformer, by InfoNCE on scenes.
+"""Train the tiny CLIP: a small ResNet and a small text transformer, by InfoNCE on scenes.
 
     python examples/tiny/clip.py --out FOLDER
 
-Pictures are scenes of the training split of a world of its own, each seen once, with one of their five captions. The
+Pictures are scenes of the training split of a plain world of its own, each seen once, a third of them of one object.
+Three captions of five name the shapes alone or the colours alone, so that CLIP learns to see both; what goes with what
+the others say, but no batch of random pictures asks for it: it is what CLIP is bad at, at large as here. The
 folder it writes is open_clip's own: open_clip.create_model_and_transforms("local-dir:FOLDER") opens it.
 """
 
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,8 +30,10 @@ from training import Checkpoint, optimizer_and_schedule
 
 from mmkd_cli import scenes
 from mmkd_cli.scenes import Scene
+from mmkd_cli.scenes.vocabulary import VOCABULARY
 
 WIDTH = 96
+COLOURS = [word for entry in VOCABULARY["colours"].values() for word in entry["words"]]
 MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
 
 
@@ -40,15 +45,26 @@ def pixels(rows: Sequence[Scene]) -> Tensor:
 
 def batch(seed: int, start: int, count: int) -> tuple[Tensor, list[str]]:
     """Rows [start, start + count) of the training split: pixels, and a caption of each, its kinds in turn."""
-    rows = [scenes.scene(seed, index, "train") for index in range(start, start + count)]
-    return pixels(rows), [scenes.captions(row)[index % 5] for index, row in enumerate(rows, start)]
+    rows = [scenes.scene(seed, index, "train", index % 3 == 0, plain=True) for index in range(start, start + count)]
+    return pixels(rows), [caption(row, index // 3 % 5) for index, row in enumerate(rows, start)]
+
+
+def caption(row: Scene, kind: int) -> str:
+    """Kinds 0 to 2: the shapes, the shapes, the colours, in the words of one of its captions; else one with both."""
+    listed = scenes.captions(row, plain=True)[1]
+    if kind > 2:
+        return scenes.captions(row, plain=True)[0] if kind == 3 else listed
+    if kind == 2:
+        return re.sub(f"({'|'.join(COLOURS)}) [a-z]+", r"\1 shape", listed)
+    bare = re.sub(f"an? ({'|'.join(COLOURS)}) ", "a ", listed)
+    return re.sub("a (?=[aeiou])", "an ", bare)
 
 
 def configuration(tokenizer: Any) -> dict[str, Any]:
     """open_clip's `model_cfg`. Its factory takes the tokenizer from the folder where one is named at all."""
     return {
         "embed_dim": WIDTH,
-        "vision_cfg": {"image_size": 64, "patch_size": 8, "width": WIDTH, "layers": 4, "head_width": 32},
+        "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16},
         "text_cfg": {
             "context_length": MAX_TOKENS,
             "vocab_size": len(tokenizer),
@@ -133,7 +149,10 @@ def scores(model: nn.Module, tokenizer: Any, items: int) -> dict[str, Any]:
 def save(model: nn.Module, tokenizer: Any, folder: Path) -> None:
     """Weights in float16, open_clip's config, the tokenizer's files."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().half().contiguous() for name, tensor in model.state_dict().items()}
+    weights = {
+        name: tensor.detach().to(torch.float16 if tensor.is_floating_point() else tensor.dtype).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
     save_file(weights, folder / "open_clip_model.safetensors")
     config = {"model_cfg": configuration(tokenizer), "preprocess_cfg": {"mean": MEAN, "std": STD}}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -145,9 +164,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("tiny-work"), help="checkpoints, to go on from")
     parser.add_argument("--seed", type=int, default=2000, help="the world and the first weights; demos use seed 0")
-    parser.add_argument("--steps", type=int, nargs="+", default=[600, 600], help="of each cycle")
+    parser.add_argument("--steps", type=int, nargs="+", default=[1000], help="of each cycle")
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--peak-lr", type=float, default=1e-3)
+    parser.add_argument("--peak-lr", type=float, default=2e-3)
     parser.add_argument("--items", type=int, default=400, help="of each kind of swap that is scored")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

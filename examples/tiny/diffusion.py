@@ -12,7 +12,6 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +72,7 @@ SCHEDULER = {
     "steps_offset": 1,
     "prediction_type": "v_prediction",
 }
-CAPTION_WEIGHTS = (4, 3, 1, 1, 1)
+CAPTION_WEIGHTS = (3, 4, 1, 1, 1)
 """How often each kind of caption is drawn: those of relations and of all objects most."""
 NO_CAPTION_PERCENT = 10
 
@@ -83,13 +82,18 @@ def pixels(rows: Sequence[Scene]) -> Tensor:
     return torch.from_numpy(np.stack([scenes.draw(row) for row in rows])).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
+def row(seed: int, index: int, split: str = "train") -> Scene:
+    """A scene of the plain world."""
+    return scenes.scene(seed, index, split, plain=True)
+
+
 # ---------------------------------------------------------------------------------------------------- VAE
 def first_vae(seed: int) -> AutoencoderKL:
     """The encoder in closed form, the decoder random."""
     torch.manual_seed(seed)
     vae = AutoencoderKL(**VAE)
-    set_encoder(vae, pixels([scenes.scene(seed, index, "train") for index in range(1000)]))
-    latents = encode(vae, [scenes.scene(seed, index, "val") for index in range(500)])
+    set_encoder(vae, pixels([row(seed, index) for index in range(1000)]))
+    latents = encode(vae, [row(seed, index, "val") for index in range(500)])
     vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 4))
     return vae.eval()
 
@@ -114,7 +118,7 @@ def train_decoder(vae: AutoencoderKL, arguments: argparse.Namespace) -> None:
     started = time.process_time()
     for step in range(checkpoint.load(), arguments.decoder_steps):
         first = step * DECODER_BATCH
-        rows = [scenes.scene(arguments.seed, index, "train") for index in range(first, first + DECODER_BATCH)]
+        rows = [row(arguments.seed, index) for index in range(first, first + DECODER_BATCH)]
         x = pixels(rows)
         error = vae.decode(encode(vae, rows) / vae.config.scaling_factor).sample - x
         error = error + 3 * (error - error.mean(1, keepdim=True))
@@ -131,17 +135,6 @@ def train_decoder(vae: AutoencoderKL, arguments: argparse.Namespace) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- diffusion
-def chosen_rows(seed: int, rows: int) -> list[int]:
-    """Indices of training scenes: all of two objects, a sixth of the others."""
-    found: list[int] = []
-    for index in count():
-        if index % 6 == 0 or len(scenes.scene(seed, index, "train").objects) == 2:
-            found.append(index)
-        if len(found) == rows:
-            return found
-    raise AssertionError
-
-
 class Denoiser(nn.Module):
     """Text encoder and UNet."""
 
@@ -162,8 +155,7 @@ def tokens(tokenizer: Any, texts: Sequence[str]) -> Tensor:
 
 def train(vae: AutoencoderKL, tokenizer: Any, arguments: argparse.Namespace) -> Denoiser:
     """v-prediction on latents, by cycles of warm-up and cosine; returns the running average of the weights."""
-    indices = chosen_rows(arguments.seed, arguments.rows)
-    latents = encode(vae, [scenes.scene(arguments.seed, index, "train") for index in indices]).half()
+    latents = encode(vae, [row(arguments.seed, index) for index in range(arguments.rows)]).half()
     torch.manual_seed(arguments.seed + 1)
     model = Denoiser(tokenizer)
     average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995))
@@ -175,15 +167,19 @@ def train(vae: AutoencoderKL, tokenizer: Any, arguments: argparse.Namespace) -> 
         states = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
         checkpoint = Checkpoint(arguments.work / f"unet-{number}.pt", **states)
         started, losses = time.process_time(), []
-        for step in range(checkpoint.load(), steps):
+        end = min(steps, arguments.end or steps)
+        for step in range(checkpoint.load(), end):
             random = np.random.default_rng((arguments.seed, before + step))
-            loss = loss_of(model, tokenizer, latents, indices, random, arguments)
+            loss = loss_of(model, tokenizer, latents, random, arguments)
             losses.append(loss.detach())
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
+            if end < steps:
+                for group in optimizer.param_groups:
+                    group["lr"] *= min(1.0, (end - step - 1) / (end / 5))
             average.update_parameters(model)
             if step % 100 == 99:
                 mean = torch.stack(losses).mean().item()
@@ -192,19 +188,18 @@ def train(vae: AutoencoderKL, tokenizer: Any, arguments: argparse.Namespace) -> 
                     flush=True,
                 )
                 losses = []
-            if step % 200 == 199 or step == steps - 1:
+            if step % 200 == 199 or step == end - 1:
                 checkpoint.save(step + 1)
     return average.module.eval().requires_grad_(False)
 
 
 def loss_of(
-    model: Denoiser, tokenizer: Any, latents: Tensor, indices: Sequence[int], random: np.random.Generator,
-    arguments: argparse.Namespace,
-) -> Tensor:  # fmt: skip
+    model: Denoiser, tokenizer: Any, latents: Tensor, random: np.random.Generator, arguments: argparse.Namespace
+) -> Tensor:
     """Mean squared error about v of a batch."""
     scheduler = DDPMScheduler(**SCHEDULER)
-    places = random.integers(len(indices), size=arguments.batch_size)
-    texts = [caption(arguments.seed, indices[place], random) for place in places]
+    places = random.integers(len(latents), size=arguments.batch_size)
+    texts = [caption(arguments.seed, int(place), random) for place in places]
     z = latents[places].float()
     t = drawn_timesteps(random, len(z))
     noise = torch.randn(z.shape)
@@ -217,7 +212,7 @@ def caption(seed: int, index: int, random: np.random.Generator) -> str:
     if random.integers(100) < NO_CAPTION_PERCENT:
         return ""
     weights = np.array(CAPTION_WEIGHTS) / sum(CAPTION_WEIGHTS)
-    return scenes.captions(scenes.scene(seed, index, "train"))[random.choice(5, p=weights)]
+    return scenes.captions(row(seed, index), plain=True)[random.choice(5, p=weights)]
 
 
 def drawn_timesteps(random: np.random.Generator, n: int) -> Tensor:
@@ -292,8 +287,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=3000, help="the world and the first weights; demos use seed 0")
     parser.add_argument("--decoder-steps", type=int, default=250)
     parser.add_argument("--rows", type=int, default=30_000, help="pictures that are encoded once")
-    parser.add_argument("--steps", type=int, nargs="+", default=[1400], help="of each cycle")
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--steps", type=int, nargs="+", default=[3500], help="of each cycle")
+    parser.add_argument(
+        "--end", type=int, default=3000, help="step that cuts each cycle short, its rate going to 0 in the last fifth"
+    )
+    parser.add_argument("--batch-size", type=int, default=40)
     parser.add_argument("--peak-lr", type=float, default=1.2e-3)
     parser.add_argument("--items", type=int, default=100, help="of each kind of swap that is scored")
     parser.add_argument("--timesteps", type=int, nargs="+", default=[200, 350, 500, 650, 800])

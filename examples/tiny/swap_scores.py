@@ -15,7 +15,7 @@ SEED = 0
 
 
 def swap_rows(kind: str, items: int) -> list[Swap]:
-    return [scenes.swap(kind, SEED, index) for index in range(items)]
+    return [scenes.swap(kind, SEED, index, plain=True) for index in range(items)]
 
 
 def report(pairs: Tensor) -> dict[str, str]:
@@ -36,7 +36,7 @@ def percent(right: Tensor) -> str:
 
 def classification(by: str, items: int) -> tuple[list[Scene], Tensor, list[str]]:
     """Scenes of one object, labels [n] by "shape" or "colour", and a caption a class."""
-    rows = [scenes.scene(SEED, index, "val", objects=1) for index in range(items)]
+    rows = [scenes.scene(SEED, index, "val", objects=1, plain=True) for index in range(items)]
     ending = " shape" if by == "colour" else ""
     prompts = [f"a picture of a {name}{ending}" for name in scenes.CLASS_NAMES[by]]
     return rows, torch.tensor([scenes.class_label(row, by) for row in rows]), prompts

@@ -15,16 +15,13 @@ from mmkd_cli.cli.app import app
 
 FOLDER = Path(__file__).parents[2] / "examples" / "sds-clip"
 PLACES = ("COCO", "STABLE_DIFFUSION", "WINOGROUND", "ARO", "SUGARCREPE", "VAL2017", "CIFAR")
-KEYS = ("jacobian", "noise_input", "reduction", "lambda", "projection_warmup_steps", "embedding")
+KEYS = ("jacobian", "noise_input", "reduction", "lambda", "projection_warmup_steps", "projection_warmup", "normalize")
 
 
 def commands(tmp_path: Path, script: str, **given: str) -> tuple[int, list[list[str]]]:
     """The script's exit code, and the words of each `mmkd` that it ran; its Python files are left out."""
     (tmp_path / "bin").mkdir()
-    for name, body in {
-        "mmkd": f"printf '%s\\n' \"$@\" END >> '{tmp_path}/words'",
-        "python": 'case "$*" in *--out*) for last; do :; done; mkdir -p "$last" ;; esac',
-    }.items():
+    for name, body in {"mmkd": f"printf '%s\\n' \"$@\" END >> '{tmp_path}/words'", "python": ""}.items():
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / "bin" / name).chmod(0o755)
     path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"

@@ -60,7 +60,7 @@ def test_open_clip_opens_the_clip_with_its_tokenizer(clip: Path) -> None:
     stored = load_file(clip / "open_clip_model.safetensors")
     assert set(stored) == set(model.state_dict())
     for name, tensor in model.state_dict().items():
-        torch.testing.assert_close(tensor, stored[name].float(), rtol=0, atol=0)
+        torch.testing.assert_close(tensor.float(), stored[name].float(), rtol=0, atol=0)
 
     tokenize = open_clip.get_tokenizer(f"local-dir:{clip}")
     texts = [text for index in range(200) for text in scenes.captions(scenes.scene(0, index, "test"))]
