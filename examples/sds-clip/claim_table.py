@@ -1,8 +1,9 @@
 """The table of claim.sh and ablations.sh, from the results in the root; with --plot FILE.svg also a drawing of it.
 
 Swaps: percent of items whose captions are both told apart (Winoground's text score; --metric image or group for the
-others). An item counts with its mean over seeds. Intervals are 95 %, by resampling items, so they say what other items
-would have given; how far seeds lie apart stands beside them. Differences between arms are over the same items.
+others, two-way for the share of pictures whose own caption scores higher). An item counts with its mean over seeds.
+Intervals are 95 %, by resampling items, so they say what other items would have given; how far seeds lie apart stands
+beside them. Differences between arms are over the same items.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ SETS = ("seen", "held-out")
 ARMS = {"zero-shot": "zero-shot", "contrastive": "contrastive", "contrastive + SDS": "sds"}
 SCORER = "diffusion scorer"
 OTHERS = {"shape": ("shape", "acc1"), "colour": ("colour", "acc1"), "retrieval": ("retrieval", "mean_recall")}
+CHANCE = {"text": 25, "image": 25, "group": 100 / 6, "two-way": 50}
 RESAMPLES = 2000
 
 Rights = dict[str, NDArray[np.float64]]
@@ -51,10 +53,16 @@ def rights(names: Sequence[str], metric: str) -> Rights:
         for part in SETS:
             for line in (folder(f"{name}-{part}") / "predictions.jsonl").read_text().splitlines():
                 item = json.loads(line)
-                own.setdefault(item["tag"], []).append(float(item["right"][metric]))
+                own.setdefault(item["tag"], []).append(two_way(item) if metric == "two-way" else item["right"][metric])
         for kind, values in own.items():
             found.setdefault(kind, []).append(values)
     return {kind: np.array(values) for kind, values in found.items()}
+
+
+def two_way(item: dict[str, Any]) -> float:
+    """Of an item's two pictures the share whose own caption scores higher. scores: each caption with each picture."""
+    c0_i0, c0_i1, c1_i0, c1_i1 = item["scores"]
+    return ((c0_i0 > c1_i0) + (c1_i1 > c0_i1)) / 2
 
 
 def interval(items: NDArray[np.float64]) -> tuple[float, float, float]:
@@ -122,7 +130,7 @@ def draw(read: dict[str, Rights], metric: str, file: Path) -> None:
         x = np.arange(len(points)) + 0.15 * (place - (len(read) - 1) / 2)
         mean, low, high = points.T
         axes.errorbar(x, mean, [mean - low, high - mean], fmt="o", capsize=3, label=title)
-    axes.axhline({"text": 25, "image": 25, "group": 100 / 6}[metric], color="grey", linestyle=":", label="chance")
+    axes.axhline(CHANCE[metric], color="grey", linestyle=":", label="chance")
     axes.set_xticks(range(len(scenes.SWAP_KINDS)), [kind.replace("-", "\n", 1) for kind in scenes.SWAP_KINDS])
     axes.set_ylabel(f"{metric} score, %")
     axes.set_ylim(0, 100)
@@ -132,7 +140,7 @@ def draw(read: dict[str, Rights], metric: str, file: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--metric", choices=("text", "image", "group"), default="text")
+    parser.add_argument("--metric", choices=tuple(CHANCE), default="text")
     parser.add_argument("--ablations", action="store_true", help="the rows of ablations.sh")
     parser.add_argument("--plot", type=Path, help="file.svg to draw into")
     arguments = parser.parse_args()
