@@ -153,13 +153,16 @@ def test_open_clip_itself_gives_the_embeddings_that_evaluate_uses(chain: Path) -
 
 
 def test_a_live_teacher_gives_the_same_numbers_as_its_cache_in_float32(folder: Path) -> None:
-    keys = {"data": "squares", "signals": ["text_states"], "cache__threads": 1, "cache__dtype": "float32",
+    """The captions' text states, and the latents that h_w warms up by."""
+    keys = {"data": "squares", "signals": ["text_states", "latents"], "cache__threads": 1, "cache__dtype": "float32",
             "teacher__name": "stable-diffusion", "teacher__weights": str(folder / "sd")}  # fmt: skip
     cache_teacher.run(config_of(cache_teacher, **keys), context(folder / "work", "exact"))
-    more = {"cache": "exact", "train__max_steps": 2, "train__validation": False}
+    more = {"cache": "exact", "train__max_steps": 2, "train__validation": False, "method__projection_warmup_steps": 1,
+            "method__projection_warmup": "latents"}  # fmt: skip
     tuned(folder, "cached", **more)
     tuned(folder, "live", live=True, **more)
     lines = [[json.loads(line) for line in (folder / "work/runs" / name / "metrics.jsonl").read_text().splitlines()]
              for name in ("cached", "live")]  # fmt: skip
+    assert "latents" in lines[0][0] and "sds" in lines[0][1]
     for one, other in zip(*lines, strict=True):
         assert other == pytest.approx(one, rel=1e-5)
