@@ -1,6 +1,6 @@
 """Train the tiny BART, which reads and writes texts about scenes and never sees a picture.
 
-    python examples/tiny/bart.py --out FOLDER
+    python examples/tiny/bart.py
 
 Texts are of the training split of a world of its own, each read once: captions by BART's own infilling (a quarter of
 them one mask as a whole), and questions with answers, the answer masked. The folder it writes is transformers' own:
@@ -26,6 +26,7 @@ from transformers import BartConfig, BartForConditionalGeneration
 from mmkd_cli.architectures.generation import MASK
 from mmkd_cli.methods.vlkd_feed import Masking
 
+ASSETS = Path(__file__).resolve().parents[2] / "mmkd_cli" / "assets"
 MAX_TOKENS = 128
 SPAN = 3.0
 READ = 3000
@@ -109,7 +110,7 @@ def scores(model: Any, tokenizer: Any, seed: int, items: int) -> dict[str, float
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=ASSETS / "tiny-bart")
     parser.add_argument("--work", type=Path, default=Path("tiny-work"), help="checkpoints, to go on from")
     parser.add_argument("--seed", type=int, default=4000, help="the world and the first weights; demos use seed 0")
     parser.add_argument("--steps", type=int, default=1800)

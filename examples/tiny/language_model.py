@@ -1,6 +1,6 @@
 """Train the tiny causal language model, which goes on with texts about scenes.
 
-    python examples/tiny/language_model.py --out FOLDER
+    python examples/tiny/language_model.py
 
 It reads the captions, and the questions with their answers, of the training split of a world of its own, each once. The
 folder it writes is transformers' own, in GPT-2's layout: GPT2LMHeadModel.from_pretrained(FOLDER) opens it.
@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from training import train
 from transformers import GPT2Config, GPT2LMHeadModel
 
+ASSETS = Path(__file__).resolve().parents[2] / "mmkd_cli" / "assets"
 MAX_TOKENS = 128
 
 
@@ -51,10 +52,10 @@ def held_out_loss(model: Any, tokenizer: Any, read: Sequence[str]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=ASSETS / "tiny-lm")
     parser.add_argument("--work", type=Path, default=Path("tiny-work"), help="checkpoints, to go on from")
     parser.add_argument("--seed", type=int, default=5000, help="the world and the first weights; demos use seed 0")
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--batch-size", type=int, default=40, help="scenes")
     parser.add_argument("--peak-lr", type=float, default=3e-3)
     parser.add_argument("--items", type=int, default=1000, help="held-out scenes whose texts are scored")
