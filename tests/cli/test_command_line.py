@@ -104,7 +104,7 @@ def test_names_are_listed_whole(mmkd) -> None:
     small = [word for split in ("train", "val", "test") for word in ("--set", f"source.{split}=2")]
     mmkd("prepare-data", "--preset", "demo", "--name", name, *small)
     assert name in mmkd("ls", env={"COLUMNS": "60"}).stdout
-    assert "tables: train (images 2, texts 10), val (" in mmkd("show", name).stdout
+    assert "tables: train (images 2, texts 10, questions 10), val (" in mmkd("show", name).stdout
 
 
 def test_list_shows_keys_with_their_sources(mmkd) -> None:
