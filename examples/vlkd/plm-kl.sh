@@ -6,7 +6,9 @@
 #
 #   MMKD_TEST_DATA   folder with flickr8k/ and weights/tf_efficientnet_lite0/ (tests/README.md)
 #   SEEDS            default "0"
-#   STEPS            of each arm, default 400
+#   LM_EPOCHS        of the language models, default 4
+#   CLIP_STEPS       of the small CLIP before, default 470: five epochs
+#   STEPS            of each arm, default 250
 #   TEXTS            held-out captions of the KL, default 2000
 #   OMP_NUM_THREADS  default 1, with two trainings side by side
 set -eu
@@ -37,7 +39,7 @@ tokens() { # KIND MODEL NAME
 }
 
 mmkd distill --config plm-kl.toml --method contrastive --data flickr8k --name clip --set train.batch_size=64 \
-    --set "student.arch=local-dir:$ROOT/small-clip" --set "train.max_steps=${CLIP_STEPS:-600}" \
+    --set "student.arch=local-dir:$ROOT/small-clip" --set "train.max_steps=${CLIP_STEPS:-470}" \
     --set train.peak_lr=5e-4 --set train.schedule=cosine --set train.warmup_ratio=0.1 &
 one=$!
 teacher causal
@@ -47,7 +49,7 @@ wait $one
 arm() { # NAME --method ... --data ...
     name="$1-s$seed"; shift
     mmkd distill --config plm-kl.toml --name "$name" --seed "$seed" "$@" \
-        --set "student.arch=local-dir:$ROOT/runs/clip/model" --set "train.max_steps=${STEPS:-400}"
+        --set "student.arch=local-dir:$ROOT/runs/clip/model" --set "train.max_steps=${STEPS:-250}"
     retrieved "$name"
 }
 
