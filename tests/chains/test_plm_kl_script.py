@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from mmkd_cli.cli.app import app
 from mmkd_cli.data.prepared import open_data
-from mmkd_cli.stages import cache_teacher, distill, prepare_data
+from mmkd_cli.stages import cache_teacher, distill, evaluate, prepare_data
 from mmkd_cli.students.clip import Clip, ClipConfig
 from tests.stages.small_chain import config_of, context, draw
 
@@ -112,14 +112,24 @@ def test_a_language_model_teaches_a_clip(
     keys = {"method__name": "plm-kl", "method__scale": 1.0, "student__arch": f"local-dir:{root / 'clip'}",
             "data": ["squares:lm-cache"], "train__batch_size": 8, "train__max_steps": 6, "train__peak_lr": 1e-3,
             "train__validation": False}  # fmt: skip
-    distill.run(config_of(distill, **keys), context(root, "taught"))
+    distill.run(config_of(distill, **keys), context(root, f"{kind}-s0"))
 
     found = []
-    for model in (root / "clip", root / "runs/taught"):
+    for model in (root / "clip", root / f"runs/{kind}-s0"):
         capsys.readouterr()
         run("token_kl", monkeypatch, "--data", "squares", "--teacher", lm, "--model", model, "--texts", 3)
         found.append(json.loads(capsys.readouterr().out))
     before, after = found
+    (root / "token-kl").mkdir()
+    (root / f"token-kl/{kind}-{kind}-s0.json").write_text(json.dumps(after))
+    keys = {"bench__name": "retrieval", "model": f"{kind}-s0", "split": "val"}
+    scores = evaluate.run(config_of(evaluate, **keys), context(root, f"{kind}-s0-test"))
+    capsys.readouterr()
+    run("plm_kl_table", monkeypatch)
+    head, _, row = capsys.readouterr().out.splitlines()
+    assert len(head.split("|")) == len(row.split("|")) and f"| {kind} teacher | 0 |" in row
+    assert f" {after['kl']:.3f} (" in row and f" {scores['metrics']['mean_recall']:.1f} (" in row
+
     assert after["kl"] < before["kl"] and before["interval"][0] <= before["kl"] <= before["interval"][1]
 
     kinds = {"causal": AutoModelForCausalLM, "masked": AutoModelForMaskedLM}
