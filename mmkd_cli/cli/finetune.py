@@ -18,6 +18,10 @@ def finetune(
         str | None,
         typer.Option(help="RUN, or hf:FOLDER, that training starts from.", autocompletion=artifacts_of("run")),
     ] = None,
+    student: Annotated[
+        str | None,
+        typer.Option(help="What is trained (default: the task's own).", autocompletion=names_of("students")),
+    ] = None,
     teacher: Annotated[
         str | None, typer.Option(help="Teacher of the cache, or to run live.", autocompletion=names_of("teachers"))
     ] = None,
@@ -49,6 +53,10 @@ def finetune(
         from mmkd_cli.core.references import teacher_table
 
         table |= {f"teacher.{key}": value for key, value in teacher_table(teacher).items()}
+    if student is not None:
+        from mmkd_cli.core.references import student_table
+
+        table |= {f"student.{key}": value for key, value in student_table(student).items()}
     return {
         **table,
         "task.name": task,

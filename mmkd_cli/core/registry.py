@@ -85,6 +85,9 @@ TABLES: dict[str, dict[str, Entry]] = {
             "mmkd_cli.students.grid_answerers:PythiaAnswerer", "Pythia: a question's attention over a grid"
         ),
         "mcan": Entry("mmkd_cli.students.grid_answerers:McanAnswerer", "MCAN: words guide attention over a grid"),
+        "grid-captioner": Entry(
+            "mmkd_cli.students.grid_captioner:GridCaptioner", "6+6 transformer that writes captions from a grid"
+        ),
         "vlp": Entry("mmkd_cli.students.vlp:Vlp", "a BERT over words and cells of a grid (CLIP-ViL_p)"),
         "seq2seq": Entry("mmkd_cli.students.seq2seq:Seq2Seq", "any encoder-decoder (transformers), as it is"),
         "classifier": Entry("mmkd_cli.students.classifier:Classifier", "any text model (transformers) with a head"),

@@ -19,7 +19,7 @@ from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.data.answers import common_answers
 from mmkd_cli.losses.masked_words import asked_for, masked_word_losses
 from mmkd_cli.methods.vlp_feed import Shown, shown_feed, table_of_shown
-from mmkd_cli.students.grid_answerers import GRID, Vocabulary
+from mmkd_cli.students.grid_answerers import GRID, Vocabulary, grid_spec
 from mmkd_cli.training.optim import decay_groups
 from mmkd_cli.training.randomness import seed_all
 
@@ -74,7 +74,7 @@ class VlpMethod:
     def build(cls, config: Any, data: Sequence[TrainingData], device: str) -> VlpMethod:
         """BERT with its weights, new heads, and feeds of `train` and, where there is one, of `val`."""
         method, seed = config.method, config.train.seed
-        specs = [_spec(one) for one in data]
+        specs = [grid_spec(one) for one in data]
         channels = {spec.shape[-1] for spec in specs}
         if len(channels) > 1:
             raise UserError(
@@ -157,16 +157,6 @@ def _student(config: Any) -> Any:
         raise UserError(f"vlp trains a single stream of words and cells, not the student {config.student.name!r}: name "
                         "--student vlp")  # fmt: skip
     return found
-
-
-def _spec(data: TrainingData) -> Any:
-    """The grid's spec of a data set."""
-    targets = data.targets("train")
-    if targets is None:
-        raise UserError(f"data {data.name!r} comes without a teacher: name a cache of grids, or a teacher with --live")
-    if GRID not in targets.specs:
-        raise UserError(f"the teacher of data {data.name!r} gives no {GRID!r}{nearest(GRID, targets.specs)}")
-    return targets.specs[GRID]
 
 
 def _answers(data: Sequence[TrainingData], least: int) -> list[str]:

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from mmkd_cli.stages.evaluation_inputs import Opened
 
 DEFAULT_SPLIT = "test"
-ANSWERS = "answers.json"
-"""Result file of the task that a model of answers serves."""
+ANSWERS, CAPTIONS = "answers.json", "captions.json"
+"""Result files of the tasks that models of cells serve."""
+GRID = "grid"
 
 
 @dataclass
@@ -114,11 +115,12 @@ def _run(config: Any, root: Path, task: Task, device: str, workers: int, needs_d
     from mmkd_cli.architectures.writer import Writer
     from mmkd_cli.stages.evaluation_inputs import open_inputs
 
-    asks: Any = SimpleNamespace(needs_data=needs_data, default_split=DEFAULT_SPLIT, asks=("language_model", "answer"))
+    ways = ("language_model", "answer")
+    asks: Any = SimpleNamespace(needs_data=needs_data, default_split=DEFAULT_SPLIT, asks=ways)
     opened = open_inputs(config, root, asks, device)
     model: Any = opened.model
-    if hasattr(model, "answer"):
-        return _answerer(config, task, opened)
+    if model.image_signal == GRID:
+        return _of_grids(task, opened)
     if task.sees and not (hasattr(model, "memory") or hasattr(model, "begin")):
         raise UserError(f"run {opened.name!r} sees no pictures: name a run of vlkd or prefix, or another --task")
 
@@ -134,13 +136,15 @@ def _run(config: Any, root: Path, task: Task, device: str, workers: int, needs_d
     return Writing(opened.label, tuple(inputs), {}, writer, opened.data, opened.split, seen, see)
 
 
-def _answerer(config: Any, task: Task, opened: Opened) -> Writing:
-    """A run that chooses among answers, by the cells of cached grids, or of one picture by its live teacher."""
-    from mmkd_cli.stages.answering import Answerer, Grids, LiveGrid
+def _of_grids(task: Task, opened: Opened) -> Writing:
+    """A run that answers or captions by the cells of cached grids, or of one picture by its live teacher."""
+    from mmkd_cli.stages.grid_models import Answerer, Captioner, Grids, LiveGrid
 
-    if task.file != ANSWERS:
-        raise UserError(f"run {opened.name!r} chooses among answers and writes no texts: it serves --task vqa")
     model: Any = opened.model
+    serves, said = (ANSWERS, "vqa") if hasattr(model, "answer") else (CAPTIONS, "caption")
+    if task.file != serves:
+        raise UserError(f"run {opened.name!r} sees cells and was trained for another task: it serves --task {said}")
+    by = Answerer if serves == ANSWERS else Captioner
 
     def vectors(rows: np.ndarray) -> Any:
         if opened.cache is None:
@@ -148,7 +152,7 @@ def _answerer(config: Any, task: Task, opened: Opened) -> Writing:
                             "`mmkd cache-teacher` with the run's teacher")  # fmt: skip
         return Grids(opened.cache.targets(opened.split), rows, model)
 
-    return Writing(opened.label, tuple(opened.inputs()), {}, lambda: Answerer(model), opened.data, opened.split,
+    return Writing(opened.label, tuple(opened.inputs()), {}, lambda: by(model), opened.data, opened.split,
                    vectors, LiveGrid(model))  # fmt: skip
 
 

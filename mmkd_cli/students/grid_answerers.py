@@ -15,8 +15,8 @@ from mmkd_cli.architectures.mcan import Mcan
 from mmkd_cli.architectures.pythia import Pythia
 from mmkd_cli.core import paths
 from mmkd_cli.core.config import Config, key
-from mmkd_cli.core.contracts import Batch, Ragged, Targets, Teacher
-from mmkd_cli.core.errors import Refused, UserError
+from mmkd_cli.core.contracts import Batch, Ragged, SignalSpec, Targets, Teacher, TrainingData
+from mmkd_cli.core.errors import Refused, UserError, nearest
 from mmkd_cli.students.live_teacher import LiveTeacher
 from mmkd_cli.students.words import Words, word_vectors
 
@@ -155,6 +155,16 @@ class McanAnswerer(GridAnswerer):
     def network(cls, config: McanConfig, words: nn.Embedding, channels: int, answers: int) -> Mcan:
         return Mcan(words, channels, answers, width=config.width, layers=config.layers, heads=config.heads,
                     fused=config.fused_width, dropout=config.dropout)  # fmt: skip
+
+
+def grid_spec(data: TrainingData) -> SignalSpec:
+    """Of a data set's grids; UserError where it has none."""
+    targets = data.targets("train")
+    if targets is None:
+        raise UserError(f"data {data.name!r} comes without a teacher: name a cache of grids, or a teacher with --live")
+    if GRID not in targets.specs:
+        raise UserError(f"the teacher of data {data.name!r} gives no {GRID!r}{nearest(GRID, targets.specs)}")
+    return targets.specs[GRID]
 
 
 def grid_names(targets: Targets) -> list[str]:

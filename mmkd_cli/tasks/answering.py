@@ -20,7 +20,7 @@ from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, Counts, Outputs, Position, Targets, Teacher, Tokenize, TrainingData
 from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.data.answers import common_answers, read_answers_file, soft_scores
-from mmkd_cli.students.grid_answerers import GRID, Vocabulary, grid_batch, grid_names
+from mmkd_cli.students.grid_answerers import GRID, Vocabulary, grid_batch, grid_names, grid_spec
 from mmkd_cli.students.words import Words
 from mmkd_cli.tasks.written_feed import table_of, trained_splits, usable_rows
 from mmkd_cli.training.optim import decay_groups
@@ -159,7 +159,7 @@ class Answering:
             raise UserError(f"the training rows have {len(answers)} answers that were given {config.task.least} times: "
                             "make task.least smaller, or name a file by task.answers")  # fmt: skip
         words = Words.of(questions, 1).words
-        specs = [_specs(one) for one in data]
+        specs = [grid_spec(one) for one in data]
         channels = {spec.shape[-1] for spec in specs}
         if len(channels) > 1:
             raise UserError(
@@ -259,16 +259,6 @@ class SnliVe(Answering):
     """SNLI-VE's three labels."""
 
     Config = SnliVeConfig
-
-
-def _specs(data: TrainingData) -> Any:
-    """The grid's spec of a data set."""
-    targets = data.targets("train")
-    if targets is None:
-        raise UserError(f"data {data.name!r} comes without a teacher: name a cache of grids, or a teacher with --live")
-    if GRID not in targets.specs:
-        raise UserError(f"the teacher of data {data.name!r} gives no {GRID!r}{nearest(GRID, targets.specs)}")
-    return targets.specs[GRID]
 
 
 def _answerable(data: TrainingData, split: str, table: Any, rows: np.ndarray, number: Mapping[str, int]) -> np.ndarray:

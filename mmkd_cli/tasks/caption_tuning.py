@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from mmkd_cli.core.config import key
-from mmkd_cli.core.contracts import Tokenize, TrainingData
+from mmkd_cli.core.contracts import Counts, Teacher, Tokenize, TrainingData
+from mmkd_cli.students.grid_answerers import GRID
+from mmkd_cli.tasks import grid_captions
 from mmkd_cli.tasks.caption import MASK
 from mmkd_cli.tasks.seeing import SeeingConfig, SeeingTask
-from mmkd_cli.tasks.writing import RECIPE
+from mmkd_cli.tasks.writing import RECIPE, Writing
 from mmkd_cli.tasks.written_feed import WrittenFeed, pictures_of, table_of, usable_rows
+
+GRIDS = "grid-captioner"
+"""The student that sees cells."""
 
 
 class CaptionTuningConfig(SeeingConfig):
@@ -26,6 +32,9 @@ class CaptionTuningConfig(SeeingConfig):
     """[C] fairseq's BART; [U] epochs, batch, warm-up."""
 
     name: str = key("caption", "the task")
+    least: int = key(
+        5, "of `grid-captioner`: words that the training captions have so often", source="[C] CLIP-ViL Direct", ge=1
+    )
     prompt: str = key(MASK, "what the encoder reads beside the picture", source="[U] as in VLKD without fine-tuning")
 
 
@@ -41,9 +50,27 @@ class Captions:
 
 
 class CaptionTuning(SeeingTask):
-    """`core.contracts.FinetuneTask`: a row each caption."""
+    """`core.contracts.FinetuneTask`: a row each caption. A BART sees a picture's vector, `grid-captioner` its cells."""
 
     Config: ClassVar[type] = CaptionTuningConfig
+    trains: ClassVar[Mapping[str, tuple[str, ...]]] = {**SeeingTask.trains, GRIDS: ()}
+
+    @classmethod
+    def signals(cls, config: Any, tables: Collection[str]) -> tuple[str, ...]:
+        """The picture's vector, or its cells."""
+        return (GRID,) if config.student.name == GRIDS else super().signals(config, tables)
+
+    @classmethod
+    def build(cls, config: Any, data: Sequence[TrainingData], start: Path | None, device: str) -> Writing:
+        """As every task of a BART; of cells a new captioner."""
+        if config.student.name == GRIDS:
+            return grid_captions.build(config, data, device)
+        return super().build(config, data, start, device)
+
+    @classmethod
+    def count(cls, config: Any, teacher: Teacher | None) -> Counts:
+        """Parameters on the meta device; the teacher's beside them."""
+        return (grid_captions.count if config.student.name == GRIDS else super().count)(config, teacher)
 
     @classmethod
     def feed(cls, config: Any, number: int, data: TrainingData, split: str, tokenize: Tokenize) -> WrittenFeed:

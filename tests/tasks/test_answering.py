@@ -156,6 +156,20 @@ def test_losses_are_their_formulas() -> None:
     torch.testing.assert_close(said.row_losses["ce"], -logits.log_softmax(1)[torch.arange(2), w.argmax(1)])
 
 
+@pytest.mark.parametrize("student", SMALL)
+def test_it_learns_its_answers(student: str) -> None:
+    made = built(student, data=asked_grids(rows=40))
+    (feed,) = made.feeds
+    batch = feed.load(np.arange(feed.rows), AT)
+    optimizer = torch.optim.AdamW(made.model.parameters(), lr=5e-3)
+    for _ in range(100):
+        optimizer.zero_grad()
+        made.forward(batch).row_losses["bce"].mean().backward()
+        optimizer.step()
+    with torch.no_grad():
+        assert torch.equal(made.forward(batch).report["accuracy"], batch["worth"].max(1).values)
+
+
 def test_questions_without_a_known_answer_are_left_out(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "answers.txt").write_text("red\nblue\n")
     made = built("mcan", answers=str(tmp_path / "answers.txt"))

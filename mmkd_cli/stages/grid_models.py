@@ -1,4 +1,4 @@
-"""What `generate` asks of a model that chooses among answers: it takes a writer's place (`architectures.writer`)."""
+"""What `generate` asks of models that see the cells of a grid: they take a writer's place (`architectures.writer`)."""
 
 from __future__ import annotations
 
@@ -89,5 +89,32 @@ class Answerer:
             part = list(range(first, min(first + batch_size, len(asked))))
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
                 texts += self.model.answer([asked[place].source for place in part], images[part].batch())
+            done(len(part))
+        return texts
+
+
+class Captioner:
+    """A model of captions, asked as a writer is; pictures are all that it reads."""
+
+    encodes = True
+
+    def __init__(self, model: Any) -> None:
+        self.model = model.eval()
+
+    def __call__(
+        self, asked: Sequence[Asked], how: GenerationConfig, *, batch_size: int, seed: int = 0, images: Any = None,
+        precision: str = "float32", done: Callable[[int], None] = lambda rows: None,
+    ) -> list[str]:  # fmt: skip
+        """A caption of each item's picture. images: `Grids`."""
+        if how.do_sample:
+            raise UserError("generation.do_sample: this captioner searches and does not draw: leave it out")
+        names = ("num_beams", "min_new_tokens", "length_penalty", "no_repeat_ngram_size", "max_new_tokens")
+        options = {name: value for name in names if (value := getattr(how, name)) is not None}
+        device = next(self.model.parameters()).device
+        texts: list[str] = []
+        for first in range(0, len(asked), batch_size):
+            part = list(range(first, min(first + batch_size, len(asked))))
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                texts += self.model.caption(images[part].batch(), do_sample=False, **options)
             done(len(part))
         return texts
