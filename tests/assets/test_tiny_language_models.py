@@ -1,4 +1,4 @@
-"""The shipped BART opens in transformers and knows texts about scenes that it never read."""
+"""The shipped BART and causal language model open in transformers and know texts about scenes that they never read."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from mmkd_cli import scenes
 from mmkd_cli.tasks.vqa import VqaConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-BART = ROOT / "mmkd_cli" / "assets" / "tiny-bart"
+BART, LM = (ROOT / "mmkd_cli" / "assets" / name for name in ("tiny-bart", "tiny-lm"))
 WORLD = 77
 """A seed that no model was trained on."""
 
@@ -34,13 +34,15 @@ def captions(count: int) -> list[str]:
     return [scenes.captions(scenes.scene(WORLD, index, "val"))[index % 5] for index in range(count)]
 
 
-def test_it_is_small_and_in_half_precision() -> None:
-    assert sum(file.stat().st_size for file in BART.iterdir()) < 3_000_000
-    assert next(AutoModelForSeq2SeqLM.from_pretrained(BART, dtype="auto").parameters()).dtype == torch.float16
+def test_both_are_small_and_in_half_precision() -> None:
+    files = [file for folder in (BART, LM) for file in folder.iterdir()]
+    assert sum(file.stat().st_size for file in files) < 4_000_000
+    for folder, kind in ((BART, AutoModelForSeq2SeqLM), (LM, AutoModelForCausalLM)):
+        assert next(kind.from_pretrained(folder, dtype="auto").parameters()).dtype == torch.float16
 
 
-def test_the_tokenizer_is_barts() -> None:
-    bart = AutoTokenizer.from_pretrained(BART)
+def test_tokenizers_are_barts_and_gpt2s() -> None:
+    bart, lm = (AutoTokenizer.from_pretrained(folder) for folder in (BART, LM))
     assert (bart.bos_token_id, bart.pad_token_id, bart.eos_token_id) == (0, 1, 2)
     assert bart.mask_token_id == len(bart) - 1
     text = "Question: is there a red circle? Answer: yes."
@@ -48,6 +50,7 @@ def test_the_tokenizer_is_barts() -> None:
     assert bart.decode(bart(text)["input_ids"], skip_special_tokens=True) == text
     masked = bart("Question: is there a red circle? Answer: <mask>.")["input_ids"]
     assert masked[-3:] == [bart.mask_token_id, bart(".")["input_ids"][1], 2]
+    assert not {0, 2} & {*lm(text)["input_ids"]} and lm.decode(lm(text)["input_ids"]) == text
     assert bart.decode(bart("Ünïcödé")["input_ids"], skip_special_tokens=True) == "Ünïcödé"
 
 
@@ -94,6 +97,17 @@ def test_bart_answers_what_it_can_read() -> None:
         said = tokenizer.decode(written[0], skip_special_tokens=True).rpartition("Answer:")[2]
         right += said.strip() == f"{answer}."
     assert right > 0.4 * len(asked)  # eight colours: a guesser has an eighth
+
+
+@torch.no_grad()
+def test_the_language_model_knows_captions() -> None:
+    def loss(model: Any, tokenizer: Any) -> float:
+        ids = tokenizer(captions(60), padding=True, return_tensors="pt")
+        labels = ids.input_ids.masked_fill(ids.attention_mask == 0, -100)
+        return model(input_ids=ids.input_ids, attention_mask=ids.attention_mask, labels=labels).loss.item()
+
+    trained, untrained = (loss(*opened(AutoModelForCausalLM, LM, random)) for random in (False, True))
+    assert trained < 0.35 * untrained and trained < 0.35 * math.log(len(AutoTokenizer.from_pretrained(LM)))
 
 
 @pytest.mark.parametrize(
