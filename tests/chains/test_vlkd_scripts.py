@@ -1,9 +1,12 @@
-"""Scripts of examples/vlkd, run with an `mmkd` that only notes its words: each command must then resolve."""
+"""Scripts of examples/vlkd: at full size every command resolves; the claim on scenes runs in a tiny form."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -69,3 +72,45 @@ def test_the_chain_says_what_is_missing_before_it_starts(variant: str, unset: st
     given = {name: f"/{name.lower()}" for name in PLACES if name != unset}
     code, ran = commands(tmp_path, "chain.sh", CONFIG=variant, **given)
     assert code == 2 and not ran
+
+
+def test_the_claims_arms_differ_by_one_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, ran = commands(tmp_path, "claim-scenes.sh", SEEDS="0 1")
+    assert code == 0
+    runs = {name: effective(words, monkeypatch) for name, words in named(ran, "distill").items()}
+    del runs["joint-space"]
+    assert set(runs) == {f"{arm}-s{seed}" for arm in ("all", "no-ttdm", "no-itcl", "no-icti") for seed in (0, 1)}
+    for name, config in runs.items():
+        other = runs[f"all-{name[-2:]}"]
+        assert config["train"] == other["train"] and config["train"]["seed"] == int(name[-1])
+        assert config["student"] == other["student"] and config["data"] == other["data"]
+        changed = [key for key, value in config["method"].items() if value != other["method"][key]]
+        assert changed == [f"{name[3:7]}_weight"] if name.startswith("no-") else not changed
+    for stage in ("generate", "evaluate"):
+        for words in named(ran, stage).values():
+            effective(words, monkeypatch)
+
+
+def test_the_claim_runs_in_a_tiny_form(tmp_path: Path) -> None:
+    """One arm and few steps: all tables are there, with six pictures and their thirty questions. No Java is found."""
+    (tmp_path / "bin").mkdir()
+    for name, words in {"mmkd": "-m mmkd_cli ", "python": ""}.items():
+        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\nexec {sys.executable} {words}"$@"\n')
+        (tmp_path / "bin" / name).chmod(0o755)
+    (tmp_path / "bin" / "dirname").symlink_to(str(shutil.which("dirname")))
+    environment = {
+        **os.environ, "PATH": str(tmp_path / "bin"), "PYTHONPATH": str(FOLDER.parents[1]),
+        "MMKD_ROOT": str(tmp_path / "root"), "SEEDS": "0", "ARMS": "all", "TRAIN": "40", "TEST": "6", "TEXTS": "20",
+        "MORE": "--set train.max_steps=2",
+    }  # fmt: skip
+    script = [str(shutil.which("sh")), str(FOLDER / "claim-scenes.sh")]
+    done = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if "|" in line]
+    titles = [row[0] for row in rows]
+    assert titles.count("all three") == 3 and {"captions", "answers", "consensus", "pictures shuffled"} < {*titles}
+    answers = (tmp_path / "root" / "results" / "all-s0-shuffled-answers" / "predictions.jsonl").read_text()
+    assert len(answers.splitlines()) == 6 * 5
+    texts = [tmp_path / "root" / "text" / f"{name}.json" for name in ("before", "all-s0")]
+    before, after = (json.loads(file.read_text()) for file in texts)
+    assert before.keys() == after.keys() and before != after
