@@ -36,20 +36,23 @@ class Pythia(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor, grid: Tensor, grid_mask: Tensor) -> Tensor:
         """ids, mask [B, L], grid [B, K, C], grid_mask bool [B, K] -> logits [B, A]."""
-        states = self.lstm(self.words(ids))[0]
-        share = self.glimpses(states).masked_fill(mask[:, :, None] == 0, -torch.inf).softmax(1)
-        text = torch.einsum("blg,bld->bgd", share, states).flatten(1)
-        score = self.look(self.look_image(grid) * self.look_text(text)[:, None])
-        weights = score.masked_fill(~grid_mask[:, :, None], -torch.inf).softmax(1)
-        seen = (weights * grid).sum(1)
+        text = self._read(ids, mask)
+        seen = (self._look(text, grid, grid_mask) * grid).sum(1)
         joint = self.fuse_image(seen) * self.fuse_text(text)
         logits: Tensor = self.by_text(joint) + self.by_image(joint)
         return logits
 
     def attention(self, ids: Tensor, mask: Tensor, grid: Tensor, grid_mask: Tensor) -> Tensor:
         """Share of each cell [B, K], its sum 1."""
+        return self._look(self._read(ids, mask), grid, grid_mask)[..., 0]
+
+    def _read(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Both glimpses of the question."""
         states = self.lstm(self.words(ids))[0]
         share = self.glimpses(states).masked_fill(mask[:, :, None] == 0, -torch.inf).softmax(1)
-        text = torch.einsum("blg,bld->bgd", share, states).flatten(1)
+        return torch.einsum("blg,bld->bgd", share, states).flatten(1)
+
+    def _look(self, text: Tensor, grid: Tensor, grid_mask: Tensor) -> Tensor:
+        """[B, K, 1]."""
         score = self.look(self.look_image(grid) * self.look_text(text)[:, None])
-        return score.masked_fill(~grid_mask[:, :, None], -torch.inf).softmax(1)[..., 0]
+        return score.masked_fill(~grid_mask[:, :, None], -torch.inf).softmax(1)

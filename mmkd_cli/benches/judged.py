@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,6 @@ from mmkd_cli.metrics.bootstrap import bootstrap_means, percentile_interval
 from mmkd_cli.metrics.wups import Similarity, answer_set, wordnet_similarity, wups
 from mmkd_cli.reports.quoted import quoted_rows
 
-Read = Callable[[Path], tuple[list[Judged], frozenset[str]]]
 Outcomes = dict[str, NDArray[np.float64]]
 """By the metric's name, what each item scores, 0 to 1."""
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmkd_cli.core.contracts import View
 from mmkd_cli.core.errors import UserError
-from mmkd_cli.data.pictures import RESAMPLING
+from mmkd_cli.data.pictures import RESAMPLING, normalized
 
 if TYPE_CHECKING:
     import torch
@@ -74,11 +74,7 @@ class GridTransform:
 
     def normalize(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
         """uint8 [B, 3, H, W] on any device to (x / 255 - mean) / std, computed in float32."""
-        import torch
-
-        mean = torch.tensor(self.mean, device=pixels.device).view(-1, 1, 1)
-        std = torch.tensor(self.std, device=pixels.device).view(-1, 1, 1)
-        return pixels.float().div_(255).sub_(mean).div_(std).to(dtype)
+        return normalized(pixels, self.mean, self.std, dtype)
 
     def identity(self) -> dict[str, Any]:
         """Everything that changes what a model sees."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from io import BytesIO
@@ -100,6 +100,14 @@ def _reason(error: Exception, data: bytes) -> str:
     return f"its bytes are damaged ({type(error).__name__}: {error})"
 
 
+def normalized(pixels: Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype) -> Tensor:
+    """uint8 [B, 3, H, W] to (x / 255 - mean) / std by channel, computed in float32."""
+    import torch
+
+    by_channel = [torch.tensor(values, device=pixels.device).view(-1, 1, 1) for values in (mean, std)]
+    return pixels.float().div_(255).sub_(by_channel[0]).div_(by_channel[1]).to(dtype)
+
+
 @dataclass(frozen=True)
 class Transform:
     """Resize, centre crop; later scale and normalise (`core.contracts.PictureTransform`).
@@ -177,11 +185,7 @@ class Transform:
 
     def normalize(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
         """uint8 [B, 3, H, W] on any device to (x / 255 - mean) / std, computed in float32."""
-        import torch
-
-        mean = torch.tensor(self.mean, device=pixels.device).view(-1, 1, 1)
-        std = torch.tensor(self.std, device=pixels.device).view(-1, 1, 1)
-        return pixels.float().div_(255).sub_(mean).div_(std).to(dtype)
+        return normalized(pixels, self.mean, self.std, dtype)
 
     def identity(self) -> dict[str, Any]:
         """Everything that changes what a model sees."""

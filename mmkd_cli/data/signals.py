@@ -10,6 +10,9 @@ from mmkd_cli.core.errors import UserError, nearest
 if TYPE_CHECKING:
     from torch import Tensor
 
+GRID, GRID_SIZE, GRID_MASK = "grid", "grid_size", "grid_mask"
+"""Cells of a picture, its rows and columns of cells, and which of a padded picture's cells hold some of it."""
+
 
 def dense(value: Tensor | Ragged) -> Tensor:
     """A signal that has the same shape in each row."""

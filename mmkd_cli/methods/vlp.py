@@ -17,9 +17,10 @@ from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, Counts, Outputs, Teacher, TrainingData
 from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.data.answers import common_answers
+from mmkd_cli.data.signals import GRID
 from mmkd_cli.losses.masked_words import asked_for, masked_word_losses
 from mmkd_cli.methods.vlp_feed import Shown, shown_feed, table_of_shown
-from mmkd_cli.students.grid_answerers import GRID, Vocabulary, grid_spec
+from mmkd_cli.students.grid_answerers import Vocabulary, grid_spec
 from mmkd_cli.training.optim import decay_groups
 from mmkd_cli.training.randomness import seed_all
 

@@ -12,8 +12,9 @@ import torch
 from mmkd_cli.core.contracts import Batch, Position, Targets, TrainingData
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.answers import soft_scores
+from mmkd_cli.data.signals import GRID, GRID_MASK
 from mmkd_cli.losses.masked_words import IGNORED, masked
-from mmkd_cli.students.grid_answerers import GRID, GRID_MASK, grid_batch, grid_names
+from mmkd_cli.students.grid_answerers import grid_batch, grid_names
 from mmkd_cli.training.randomness import generator
 
 QUESTIONS = "questions"

@@ -14,7 +14,8 @@ from mmkd_cli.architectures.generation import GenerationConfig
 from mmkd_cli.architectures.writer import Asked
 from mmkd_cli.core.contracts import Batch, Targets
 from mmkd_cli.core.errors import UserError
-from mmkd_cli.students.grid_answerers import GRID, GRID_MASK, GRID_SIZE, grid_batch, grid_names
+from mmkd_cli.data.signals import GRID, GRID_MASK, GRID_SIZE
+from mmkd_cli.students.grid_answerers import grid_batch, grid_names
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ class OneGrid:
         return self.cells
 
 
-class Answerer:
-    """A model of answers, asked as a writer is. What it says is the whole answer."""
+class GridWriter:
+    """A model of answers or of captions, asked as a writer is. What it says is the whole text."""
 
     encodes = True
 
@@ -82,39 +83,23 @@ class Answerer:
         self, asked: Sequence[Asked], how: GenerationConfig, *, batch_size: int, seed: int = 0, images: Any = None,
         precision: str = "float32", done: Callable[[int], None] = lambda rows: None,
     ) -> list[str]:  # fmt: skip
-        """The likeliest answer to each source. images: `Grids` of their pictures."""
+        """The likeliest answer to each source, or a caption of each picture. images: `Grids` of their pictures."""
+        if how.do_sample:
+            raise UserError("generation.do_sample: models of grids search and do not draw: leave it out")
         device = next(self.model.parameters()).device
         texts: list[str] = []
         for first in range(0, len(asked), batch_size):
             part = list(range(first, min(first + batch_size, len(asked))))
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                texts += self.model.answer([asked[place].source for place in part], images[part].batch())
+                texts += self._say([asked[place].source for place in part], images[part].batch(), how)
             done(len(part))
         return texts
 
-
-class Captioner:
-    """A model of captions, asked as a writer is; pictures are all that it reads."""
-
-    encodes = True
-
-    def __init__(self, model: Any) -> None:
-        self.model = model.eval()
-
-    def __call__(
-        self, asked: Sequence[Asked], how: GenerationConfig, *, batch_size: int, seed: int = 0, images: Any = None,
-        precision: str = "float32", done: Callable[[int], None] = lambda rows: None,
-    ) -> list[str]:  # fmt: skip
-        """A caption of each item's picture. images: `Grids`."""
-        if how.do_sample:
-            raise UserError("generation.do_sample: this captioner searches and does not draw: leave it out")
+    def _say(self, sources: Sequence[str], grids: Batch, how: GenerationConfig) -> list[str]:
+        if hasattr(self.model, "answer"):
+            answers: list[str] = self.model.answer(sources, grids)
+            return answers
         names = ("num_beams", "min_new_tokens", "length_penalty", "no_repeat_ngram_size", "max_new_tokens")
         options = {name: value for name in names if (value := getattr(how, name)) is not None}
-        device = next(self.model.parameters()).device
-        texts: list[str] = []
-        for first in range(0, len(asked), batch_size):
-            part = list(range(first, min(first + batch_size, len(asked))))
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                texts += self.model.caption(images[part].batch(), do_sample=False, **options)
-            done(len(part))
-        return texts
+        captions: list[str] = self.model.caption(grids, do_sample=False, **options)
+        return captions

@@ -16,6 +16,7 @@ from mmkd_cli.core.artifacts import Input
 from mmkd_cli.core.contracts import BenchInput, Table, Task
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.references import parse_model
+from mmkd_cli.data.signals import GRID
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 DEFAULT_SPLIT = "test"
 ANSWERS, CAPTIONS = "answers.json", "captions.json"
 """Result files of the tasks that models of cells serve."""
-GRID = "grid"
 
 
 @dataclass
@@ -138,13 +138,12 @@ def _run(config: Any, root: Path, task: Task, device: str, workers: int, needs_d
 
 def _of_grids(task: Task, opened: Opened) -> Writing:
     """A run that answers or captions by the cells of cached grids, or of one picture by its live teacher."""
-    from mmkd_cli.stages.grid_models import Answerer, Captioner, Grids, LiveGrid
+    from mmkd_cli.stages.grid_models import Grids, GridWriter, LiveGrid
 
     model: Any = opened.model
     serves, said = (ANSWERS, "vqa") if hasattr(model, "answer") else (CAPTIONS, "caption")
     if task.file != serves:
         raise UserError(f"run {opened.name!r} sees cells and was trained for another task: it serves --task {said}")
-    by = Answerer if serves == ANSWERS else Captioner
 
     def vectors(rows: np.ndarray) -> Any:
         if opened.cache is None:
@@ -152,7 +151,7 @@ def _of_grids(task: Task, opened: Opened) -> Writing:
                             "`mmkd cache-teacher` with the run's teacher")  # fmt: skip
         return Grids(opened.cache.targets(opened.split), rows, model)
 
-    return Writing(opened.label, tuple(opened.inputs()), {}, lambda: by(model), opened.data, opened.split,
+    return Writing(opened.label, tuple(opened.inputs()), {}, lambda: GridWriter(model), opened.data, opened.split,
                    vectors, LiveGrid(model))  # fmt: skip
 
 

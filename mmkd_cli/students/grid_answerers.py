@@ -17,10 +17,9 @@ from mmkd_cli.core import paths
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, Ragged, SignalSpec, Targets, Teacher, TrainingData
 from mmkd_cli.core.errors import Refused, UserError, nearest
+from mmkd_cli.data.signals import GRID, GRID_MASK, GRID_SIZE
 from mmkd_cli.students.live_teacher import LiveTeacher
 from mmkd_cli.students.words import Words, word_vectors
-
-GRID, GRID_MASK, GRID_SIZE = "grid", "grid_mask", "grid_size"
 
 
 class GridAnswererConfig(Config):

@@ -21,7 +21,7 @@ from mmkd_cli.core import paths
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, Teacher
 from mmkd_cli.core.errors import Refused
-from mmkd_cli.students.grid_answerers import GRID, GRID_MASK
+from mmkd_cli.data.signals import GRID, GRID_MASK
 from mmkd_cli.students.live_teacher import LiveTeacher
 
 END, UNKNOWN = "<end>", "<unk>"

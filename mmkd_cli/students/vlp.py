@@ -19,8 +19,9 @@ from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, Teacher
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.hub import hub_folder
+from mmkd_cli.data.signals import GRID, GRID_MASK
 from mmkd_cli.students.alignment import read_heads, save_heads
-from mmkd_cli.students.grid_answerers import GRID, GRID_MASK, Vocabulary
+from mmkd_cli.students.grid_answerers import Vocabulary
 from mmkd_cli.students.live_teacher import LiveTeacher
 from mmkd_cli.students.text_folder import first_folder, named, save_model
 

@@ -20,7 +20,8 @@ from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, Counts, Outputs, Position, Targets, Teacher, Tokenize, TrainingData
 from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.data.answers import common_answers, read_answers_file, soft_scores
-from mmkd_cli.students.grid_answerers import GRID, Vocabulary, grid_batch, grid_names, grid_spec
+from mmkd_cli.data.signals import GRID
+from mmkd_cli.students.grid_answerers import Vocabulary, grid_batch, grid_names, grid_spec
 from mmkd_cli.students.words import Words
 from mmkd_cli.tasks.written_feed import table_of, trained_splits, usable_rows
 from mmkd_cli.training.optim import decay_groups

@@ -11,7 +11,7 @@ import numpy as np
 
 from mmkd_cli.core.config import key
 from mmkd_cli.core.contracts import Counts, Teacher, Tokenize, TrainingData
-from mmkd_cli.students.grid_answerers import GRID
+from mmkd_cli.data.signals import GRID
 from mmkd_cli.tasks import grid_captions
 from mmkd_cli.tasks.caption import MASK
 from mmkd_cli.tasks.seeing import SeeingConfig, SeeingTask

@@ -11,7 +11,8 @@ import numpy as np
 
 from mmkd_cli.core.contracts import Batch, Counts, Position, Targets, Teacher, Tokenize, TrainingData
 from mmkd_cli.core.errors import UserError, nearest
-from mmkd_cli.students.grid_answerers import GRID, grid_batch, grid_names, grid_spec
+from mmkd_cli.data.signals import GRID
+from mmkd_cli.students.grid_answerers import grid_batch, grid_names, grid_spec
 from mmkd_cli.students.grid_captioner import CaptionTokenizer, GridCaptioner
 from mmkd_cli.tasks.writing import Writing
 from mmkd_cli.tasks.written_feed import table_of, trained_splits, usable_rows

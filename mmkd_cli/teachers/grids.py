@@ -13,8 +13,7 @@ from torch import Tensor
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import SignalSpec
 from mmkd_cli.data.grid_transform import GridTransform
-
-GRID, GRID_SIZE, GRID_MASK = "grid", "grid_size", "grid_mask"
+from mmkd_cli.data.signals import GRID, GRID_MASK, GRID_SIZE
 
 CellsOf = Callable[[Tensor], Tensor]
 """Normalised pixels [B, 3, H, W] -> a map [B, C, h, w]."""

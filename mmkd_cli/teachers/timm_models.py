@@ -18,7 +18,8 @@ from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.fingerprints import sha256_file
 from mmkd_cli.data.grid_transform import GridTransform
 from mmkd_cli.data.pictures import Transform
-from mmkd_cli.teachers.grids import GRID, GridInput, grid_signals, grid_specs
+from mmkd_cli.data.signals import GRID
+from mmkd_cli.teachers.grids import GridInput, grid_signals, grid_specs
 from mmkd_cli.teachers.timm_source import TimmSource, load_timm
 
 
