@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,11 @@ def open_device(asked: str) -> torch.device:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from accelerate import PartialState
 
-        return torch.device(PartialState(cpu=asked == "cpu").device)
+        from mmkd_cli.training.distribution import leave
+
+        joined = PartialState(cpu=asked == "cpu")
+        atexit.register(leave)
+        return torch.device(joined.device)
     return choose_device(asked)
 
 

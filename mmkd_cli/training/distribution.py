@@ -120,6 +120,13 @@ def main_works() -> Iterator[bool]:
     dist.barrier(group=waiting)
 
 
+def leave() -> None:
+    """Part from the other processes: ends the threads of communication, which must not outlive the interpreter."""
+    _patient_group.cache_clear()  # a group that is still referred to keeps its threads
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 @cache
 def _patient_group(world: Any) -> Any:
     return dist.new_group(backend="gloo", timeout=timedelta(days=30))

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from mmkd_cli.training.config import TrainConfig
+from mmkd_cli.training.distribution import leave
 from mmkd_cli.training.loop import train
 from tests.training.linear_student import ArrayFeed, LinearStudent
 
@@ -25,3 +26,4 @@ if __name__ == "__main__":
     config = TrainConfig(batch_size=16, epochs=1, peak_lr=0.01)
     student = LinearStudent((ArrayFeed("a", 64),))
     train(student, config, Path(sys.argv[1]), device=torch.device("cpu"), evaluate=slow_bench)
+    leave()
