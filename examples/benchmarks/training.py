@@ -46,7 +46,6 @@ from mmkd_cli.losses.contrastive import info_nce
 from mmkd_cli.losses.regression import cls_regression_per_row
 from mmkd_cli.training.config import TrainConfig
 from mmkd_cli.training.loop import train
-from mmkd_cli.training.optim import build_optimizer
 from mmkd_cli.training.sampler import Sampler
 
 ROWS, TARGET_WIDTH, WIDTH, TOKENS, VOCABULARY, BATCH = 30_000, 1_280, 256, 32, 8_192, 128
@@ -154,7 +153,7 @@ def bare_loop(trained: Distillation, config: TrainConfig) -> list[Moment]:
     steps = config.max_steps or 0
     batches = [trained.feeds[0].load(sampler.batch(s).parts[0].rows, Position(0, s, 0)) for s in range(steps)]
     groups = trained.parameter_groups(config.peak_lr, config.weight_decay)
-    optimizer = build_optimizer(trained.model, groups, config)
+    optimizer = torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=True)
     trained.model.train()
     ends = []
     for batch in batches:

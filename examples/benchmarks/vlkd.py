@@ -52,7 +52,6 @@ from mmkd_cli.scenes.world import scene
 from mmkd_cli.stages import cache_teacher, distill, prepare_data
 from mmkd_cli.stages.training_data import open_inputs
 from mmkd_cli.training.loop import train
-from mmkd_cli.training.optim import build_optimizer
 from mmkd_cli.training.sampler import Sampler
 
 PICTURES, BATCH, WRITTEN_AT_ONCE, LIVE_ROUNDS = 128, 64, 64, 2
@@ -137,7 +136,9 @@ def bare_loop(made: Vlkd, keys: Any) -> list[Moment]:
     sampler = Sampler(made.feeds, BATCH, keys.seed)
     parts = [sampler.batch(step).parts[0].rows for step in range(keys.max_steps)]
     batches: list[Batch] = [made.feeds[0].load(rows, Position(0, step, 0)) for step, rows in enumerate(parts)]
-    optimizer = build_optimizer(made.model, made.parameter_groups(keys.peak_lr, keys.weight_decay), keys)
+    optimizer = torch.optim.AdamW(
+        made.parameter_groups(keys.peak_lr, keys.weight_decay), betas=keys.betas, eps=keys.eps, fused=True
+    )
     made.model.train()
     ends = []
     for batch in batches:

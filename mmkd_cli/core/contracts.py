@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from mmkd_cli.core.paths import check_name
@@ -301,22 +302,32 @@ class Outputs:
 
 
 class Trainable(Protocol):
-    """What the training loop drives: a method's or a task's model, data and losses.
+    """What the training loop drives: a method's or a task's model, data and losses. A class of it says what it needs.
 
     The sum of all losses times their weights is minimised. Losses are float32. Everything that training changes lives
     in `model` (banks and averages as buffers or frozen submodules), so that a checkpoint of it is complete.
     frozen: modules beside the model that never change (a UNet): moved to its device, in no checkpoint and no run.
     A batch comes from the feeds of one stream; its keys tell which. Each loss has its name in one stream only.
-    One that has `measured`, a sequence of parameters that `before_step` sets, gets each loss's share in their gradient
-    logged at the steps at which it is not empty.
+    measured: parameters that `before_step` sets; where there are any, each loss's share in their gradient is logged.
+    content: for the manifest.
     """
 
     model: nn.Module
-    frozen: Sequence[nn.Module]
     feeds: Sequence[Feed]
-    validation: Sequence[Feed]
-    weights: Mapping[str, float]
+    validation: Sequence[Feed] = ()
+    frozen: Sequence[nn.Module] = ()
+    weights: Mapping[str, float] = MappingProxyType({})
     """Loss name -> weight; 1.0 where absent."""
+    measured: Sequence[Tensor] = ()
+    content: Mapping[str, Any] = MappingProxyType({})
+
+    def prepare(self, batch: Batch) -> Batch:
+        """What the losses need beyond the share of a batch, on its device: texts that the model samples, rewards.
+
+        Runs once a share without gradients, before `counts` and `forward`; in validation, too (`model.training` tells).
+        What it adds has the batch's rows first.
+        """
+        return batch
 
     def forward(self, batch: Batch) -> Outputs:
         """Run `model(batch)` for a share of the batch, on its device. Called in training and in validation."""
@@ -324,22 +335,26 @@ class Trainable(Protocol):
 
     def counts(self, batch: Batch) -> Mapping[str, int]:
         """Loss name -> how many values a share contributes, for losses that do not count rows (tokens)."""
-        ...
+        return {}
 
     def joint_losses(self, gathered: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Losses of the whole global batch, from what was gathered: scalars."""
-        ...
+        return {}
 
     def before_step(self, step: int) -> None:
         """Set what depends on the step: weights, which parameters have gradients."""
-        ...
+        return
 
     def after_step(self, step: int, gathered: Mapping[str, Tensor]) -> None:
         """Clamp a scale, update a bank or an average. `gathered` is detached."""
-        ...
+        return
 
     def parameter_groups(self, peak_lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Optimiser groups: params, lr, weight_decay; each trainable parameter exactly once."""
+        """Optimiser groups: params, lr, weight_decay; each trainable parameter exactly once.
+
+        A group may have `train`, keys of the training table that it has for its own: optimizer, momentum, betas, eps,
+        schedule, warmup_ratio, warmup_steps, drops, drop_factor, clip_norm (None: its gradient is not bounded).
+        """
         ...
 
     def save(self, folder: Path) -> None:
@@ -384,7 +399,7 @@ class FinetuneTask(Protocol):
 
     trains: student -> the students of runs that it can start from, none where it starts from nothing. stage_defaults
     of its Config name the usual student; one that reads pictures does so in its feeds, one that reads a teacher's
-    signals names them in `signals`. What it builds may have `content`, a dictionary for the manifest.
+    signals names them in `signals`.
     """
 
     Config: ClassVar[type]

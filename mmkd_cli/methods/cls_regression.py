@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmkd_cli.core import registry
 from mmkd_cli.core.config import Config, key
-from mmkd_cli.core.contracts import Batch, Counts, Outputs, Teacher, TrainingData
+from mmkd_cli.core.contracts import Batch, Counts, Outputs, Teacher, Trainable, TrainingData
 from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.data.signals import signal_width
 from mmkd_cli.losses.contrastive import info_nce
@@ -81,7 +81,7 @@ class ClsRegressionConfig(Config):
         return 0.5 if self.contrastive_weight > 0 else 1.0
 
 
-class ClsRegression:
+class ClsRegression(Trainable):
     """`core.contracts.Method` and its `Trainable`."""
 
     Config: ClassVar[type] = ClsRegressionConfig
@@ -89,7 +89,7 @@ class ClsRegression:
     def __init__(self, model: nn.Module, config: ClsRegressionConfig, feeds: Sequence[PairFeed],
                  validation: Sequence[PairFeed]) -> None:  # fmt: skip
         self.model, self.config = model, config
-        self.feeds, self.validation, self.frozen = list(feeds), list(validation), ()
+        self.feeds, self.validation = list(feeds), list(validation)
         stages = model.projections.stages if model.projections is not None else ()
         self.weights: Mapping[str, float] = {
             "regression_image": config.each_regression,
@@ -163,10 +163,6 @@ class ClsRegression:
             outputs.report["positive_cosine"] = cosine
         return outputs
 
-    def counts(self, batch: Batch) -> Mapping[str, int]:
-        """Every loss counts rows."""
-        return {}
-
     def joint_losses(self, gathered: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The contrastive loss of each projected stage, over the global batch."""
         if self.model.projections is None:
@@ -177,9 +173,6 @@ class ClsRegression:
             _term(stage): info_nce(gathered[f"image_{stage}"], gathered[f"text_{stage}"], scale.exp(), ids)
             for stage, scale in scales.items()
         }
-
-    def before_step(self, step: int) -> None:
-        """Nothing depends on the step."""
 
     def after_step(self, step: int, gathered: Mapping[str, Tensor]) -> None:
         """Bound the logit scales, where told to."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mmkd_cli.core import console, registry
 from mmkd_cli.core.config import Config, key
-from mmkd_cli.core.contracts import Batch, Counts, Feed, Outputs, Teacher, TrainingData
+from mmkd_cli.core.contracts import Batch, Counts, Feed, Outputs, Teacher, Trainable, TrainingData
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.losses.contrastive import info_nce
 from mmkd_cli.losses.token_distributions import KdForm, sampled_cross_entropy_per_token, topk_kl_per_token
@@ -62,7 +62,7 @@ class PlmKlConfig(Config):
     )
 
 
-class PlmKl:
+class PlmKl(Trainable):
     """`core.contracts.Method` and its `Trainable`. Streams: texts, which make the epoch, and pairs."""
 
     Config: ClassVar[type] = PlmKlConfig
@@ -70,7 +70,7 @@ class PlmKl:
 
     def __init__(self, model: Any, config: Any, feeds: Sequence[Feed], validation: Sequence[Feed]) -> None:
         self.model, self.config = model, config
-        self.feeds, self.validation, self.frozen = list(feeds), list(validation), ()
+        self.feeds, self.validation = list(feeds), list(validation)
         self.weights: Mapping[str, float] = {"kl": config.scale, "contrastive": config.contrastive_weight}
 
     # ------------------------------------------------------------------------------------------ method
@@ -194,12 +194,6 @@ class PlmKl:
             return {}
         image, text, ids = gathered["image"], gathered["text"], gathered["picture"]
         return {"contrastive": info_nce(image, text, self.model.logit_scale, ids)}
-
-    def before_step(self, step: int) -> None:
-        """Nothing depends on the step."""
-
-    def after_step(self, step: int, gathered: Mapping[str, Tensor]) -> None:
-        """Nothing is kept between steps."""
 
     def parameter_groups(self, peak_lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Matrices and tables; norms and biases without decay."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mmkd_cli.core import registry
 from mmkd_cli.core.config import Config, key
-from mmkd_cli.core.contracts import Batch, Counts, Feed, Outputs, Teacher, TrainingData
+from mmkd_cli.core.contracts import Batch, Counts, Feed, Outputs, Teacher, Trainable, TrainingData
 from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.data.signals import signal_width
 from mmkd_cli.losses.infilling import infilling_per_row
@@ -39,7 +39,7 @@ class PrefixMethodConfig(Config):
     )
 
 
-class Prefix:
+class Prefix(Trainable):
     """`core.contracts.Method` and its `Trainable`."""
 
     Config: ClassVar[type] = PrefixMethodConfig
@@ -47,7 +47,7 @@ class Prefix:
 
     def __init__(self, model: Any, config: Any, feeds: Sequence[Feed], validation: Sequence[Feed]) -> None:
         self.model, self.config = model, config
-        self.feeds, self.validation, self.frozen = list(feeds), list(validation), ()
+        self.feeds, self.validation = list(feeds), list(validation)
         self.weights: Mapping[str, float] = {"caption": 1.0}
 
     # ------------------------------------------------------------------------------------------ method
@@ -106,20 +106,6 @@ class Prefix:
         """The mean cross-entropy of each caption's tokens and its end."""
         said = self.model(batch)
         return Outputs(row_losses={"caption": infilling_per_row(said.logits, said.labels, said.mask)})
-
-    def counts(self, batch: Batch) -> Mapping[str, int]:
-        """The loss counts rows: a caption's tokens are averaged before."""
-        return {}
-
-    def joint_losses(self, gathered: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """There is none."""
-        return {}
-
-    def before_step(self, step: int) -> None:
-        """Nothing depends on the step."""
-
-    def after_step(self, step: int, gathered: Mapping[str, Tensor]) -> None:
-        """Nothing is kept beside the weights."""
 
     def parameter_groups(self, peak_lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """The maps; their biases without decay."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mmkd_cli.architectures.denoiser import Denoiser
 from mmkd_cli.core import console, registry
-from mmkd_cli.core.contracts import Batch, Counts, Outputs, Targets, Teacher, TrainingData
+from mmkd_cli.core.contracts import Batch, Counts, Outputs, Targets, Teacher, Trainable, TrainingData
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.losses.contrastive import info_nce
 from mmkd_cli.losses.score_distillation import score_distillation_per_row, squared_distance_per_row
@@ -27,7 +27,7 @@ from mmkd_cli.training.randomness import seed_all
 _SPLITS = ("train", "val")
 
 
-class Sds:
+class Sds(Trainable):
     """`core.contracts.Method` and its `Trainable`.
 
     measured: CLIP's trained parameters at the steps at which each loss's share in their gradient is logged.
@@ -142,10 +142,6 @@ class Sds:
         return score_distillation_per_row(
             latents, noise, predicted, weight, jacobian=self.config.jacobian, reduction=self.config.reduction
         )
-
-    def counts(self, batch: Batch) -> Mapping[str, int]:
-        """Every loss counts rows."""
-        return {}
 
     def joint_losses(self, gathered: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """CLIP's loss over the global batch. Two captions of one picture are not each other's negatives."""

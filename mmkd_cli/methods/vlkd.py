@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mmkd_cli.core import registry
-from mmkd_cli.core.contracts import Batch, Counts, Outputs, Teacher, TrainingData
+from mmkd_cli.core.contracts import Batch, Counts, Outputs, Teacher, Trainable, TrainingData
 from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.data.signals import signal_width
 from mmkd_cli.losses.contrastive import info_nce
@@ -33,7 +33,7 @@ from mmkd_cli.training.randomness import seed_all
 _SPLITS = ("train", "val")
 
 
-class Vlkd:
+class Vlkd(Trainable):
     """`core.contracts.Method` and its `Trainable`."""
 
     Config: ClassVar[type] = VlkdConfig
@@ -41,7 +41,7 @@ class Vlkd:
     def __init__(self, model: Bart, config: VlkdConfig, feeds: Sequence[InfillingFeed],
                  validation: Sequence[InfillingFeed]) -> None:  # fmt: skip
         self.model, self.config = model, config
-        self.feeds, self.validation, self.frozen = list(feeds), list(validation), ()
+        self.feeds, self.validation = list(feeds), list(validation)
         self.weights: Mapping[str, float] = {
             "ttdm": config.ttdm_weight, "itcl": config.itcl_weight, "icti": config.icti_weight
         }  # fmt: skip
@@ -116,10 +116,6 @@ class Vlkd:
             outputs.row_losses["icti"] = infilling_per_row(said.logits, said.labels, said.mask, config.label_smoothing)
         return outputs
 
-    def counts(self, batch: Batch) -> Mapping[str, int]:
-        """Every loss counts rows: a caption's tokens are averaged before."""
-        return {}
-
     def joint_losses(self, gathered: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The contrastive loss over the global batch."""
         if not gathered:
@@ -127,12 +123,6 @@ class Vlkd:
         learnt = self.model.log_scale
         scale = 1 / self.config.temperature if learnt is None else learnt.exp()
         return {"itcl": info_nce(gathered["image"], gathered["text"], scale, gathered.get("picture"))}
-
-    def before_step(self, step: int) -> None:
-        """Nothing depends on the step."""
-
-    def after_step(self, step: int, gathered: Mapping[str, Tensor]) -> None:
-        """Nothing is kept beside the weights."""
 
     def parameter_groups(self, peak_lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """BART's matrices, its tables, norms and biases without decay, and the maps at a rate of their own."""

@@ -10,11 +10,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
-from torch import Tensor
 
 from mmkd_cli.core import registry
 from mmkd_cli.core.config import Config, key
-from mmkd_cli.core.contracts import Batch, Counts, Outputs, Teacher, TrainingData
+from mmkd_cli.core.contracts import Batch, Counts, Outputs, Teacher, Trainable, TrainingData
 from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.data.answers import common_answers
 from mmkd_cli.data.signals import GRID
@@ -48,13 +47,13 @@ class VlpConfig(Config):
     least: int = key(9, "answers of the training rows that were given so often", source="[U] as VQA's", ge=1)
 
 
-class VlpMethod:
+class VlpMethod(Trainable):
     """`core.contracts.Method` and its `Trainable`."""
 
     Config: ClassVar[type] = VlpConfig
 
     def __init__(self, model: Any, config: VlpConfig, feeds: Sequence[Shown], validation: Sequence[Shown]) -> None:
-        self.model, self.config, self.frozen = model, config, ()
+        self.model, self.config = model, config
         self.feeds, self.validation = list(feeds), list(validation)
         self.weights: Mapping[str, float] = {
             "mlm": config.mlm_weight, "itm": config.itm_weight, "qa": config.qa_weight
@@ -131,16 +130,6 @@ class VlpMethod:
         if self.model.answers is not None and "answer" in batch:
             found["qa"] = int(asked_for(batch["answer"]).sum())
         return found
-
-    def joint_losses(self, gathered: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Rows are losses of their own."""
-        return {}
-
-    def before_step(self, step: int) -> None:
-        """Nothing depends on the step."""
-
-    def after_step(self, step: int, gathered: Mapping[str, Tensor]) -> None:
-        """Nothing is kept beside the weights."""
 
     def parameter_groups(self, peak_lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Matrices; tables, norms and biases without decay."""

@@ -55,7 +55,7 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
     place = start.path if start else None
     recipe = Recipe(
         config.task.name, lambda data, on: task.build(config, data, place, on), files,
-        (start.as_input("model"),) if start else (), lambda trainable: getattr(trainable, "content", {}),
+        (start.as_input("model"),) if start else (), lambda trainable: trainable.content,
     )  # fmt: skip
     return Job("finetune", config, context, opened, recipe, device)()
 

@@ -13,11 +13,20 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from mmkd_cli.core import console, registry
 from mmkd_cli.core.config import Config, key
-from mmkd_cli.core.contracts import Batch, Counts, Outputs, Position, Targets, Teacher, Tokenize, TrainingData
+from mmkd_cli.core.contracts import (
+    Batch,
+    Counts,
+    Outputs,
+    Position,
+    Targets,
+    Teacher,
+    Tokenize,
+    Trainable,
+    TrainingData,
+)
 from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.data.answers import common_answers, read_answers_file, soft_scores
 from mmkd_cli.data.signals import GRID
@@ -115,7 +124,7 @@ class AskedGrids:
         }
 
 
-class Answering:
+class Answering(Trainable):
     """`core.contracts.FinetuneTask` and its `Trainable`."""
 
     Config: ClassVar[type] = AnsweringConfig
@@ -125,7 +134,7 @@ class Answering:
         self, model: Any, config: AnsweringConfig, feeds: Sequence[AskedGrids],
         validation: Sequence[AskedGrids],
     ) -> None:  # fmt: skip
-        self.model, self.config, self.frozen = model, config, ()
+        self.model, self.config = model, config
         self.feeds, self.validation = list(feeds), list(validation)
         self.weights: Mapping[str, float] = {config.loss: 1.0}
         self.content: Mapping[str, Any] = {
@@ -219,20 +228,6 @@ class Answering:
         else:
             loss = F.binary_cross_entropy_with_logits(logits, worth, reduction="none").sum(1)
         return Outputs({self.config.loss: loss}, report={"accuracy": score})
-
-    def counts(self, batch: Batch) -> Mapping[str, int]:
-        """Every loss counts rows."""
-        return {}
-
-    def joint_losses(self, gathered: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Rows are losses of their own."""
-        return {}
-
-    def before_step(self, step: int) -> None:
-        """Nothing depends on the step."""
-
-    def after_step(self, step: int, gathered: Mapping[str, Tensor]) -> None:
-        """Nothing is kept beside the weights."""
 
     def parameter_groups(self, peak_lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Matrices; tables, norms and biases without decay."""

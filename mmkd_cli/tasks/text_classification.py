@@ -10,10 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from mmkd_cli.core.config import Config, key
-from mmkd_cli.core.contracts import Batch, Counts, Outputs, Position, Teacher, TrainingData
+from mmkd_cli.core.contracts import Batch, Counts, Outputs, Position, Teacher, Trainable, TrainingData
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.labels import COLUMN, SECOND, has_seconds, read_labels, same_names
 from mmkd_cli.students import classifier
@@ -66,14 +65,14 @@ class LabelledTexts:
         return {**said, COLUMN: torch.from_numpy(self.values[table_rows])}
 
 
-class TextClassification:
+class TextClassification(Trainable):
     """`core.contracts.FinetuneTask` and its `Trainable`."""
 
     Config: ClassVar[type] = TextClassificationConfig
     trains: ClassVar[Mapping[str, tuple[str, ...]]] = {"classifier": ("classifier", "seq2seq", "bart")}
 
     def __init__(self, model: Classifier, feeds: Sequence[LabelledTexts], validation: Sequence[LabelledTexts]) -> None:
-        self.model, self.feeds, self.validation, self.frozen = model, list(feeds), list(validation), ()
+        self.model, self.feeds, self.validation = model, list(feeds), list(validation)
         self.loss = "squared_error" if model.labels is None else "cross_entropy"
         self.weights: Mapping[str, float] = {self.loss: 1.0}
         self.content: Mapping[str, Any] = {"labels": model.labels}
@@ -134,20 +133,6 @@ class TextClassification:
         label = label.long()
         right = (logits.argmax(dim=1) == label).float()
         return Outputs({self.loss: F.cross_entropy(logits, label, reduction="none")}, report={"accuracy": right})
-
-    def counts(self, batch: Batch) -> Mapping[str, int]:
-        """Every loss counts rows."""
-        return {}
-
-    def joint_losses(self, gathered: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Rows are losses of their own."""
-        return {}
-
-    def before_step(self, step: int) -> None:
-        """Nothing depends on the step."""
-
-    def after_step(self, step: int, gathered: Mapping[str, Tensor]) -> None:
-        """Nothing is kept beside the weights."""
 
     def parameter_groups(self, peak_lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Matrices; tables, norms and biases without decay."""

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmkd_cli.core.config import Config, key
-from mmkd_cli.core.contracts import Batch, Outputs
+from mmkd_cli.core.contracts import Batch, Outputs, Trainable
 from mmkd_cli.losses.infilling import written_per_row
 from mmkd_cli.tasks.written_feed import WrittenFeed
 from mmkd_cli.training.optim import decay_groups
@@ -30,7 +30,7 @@ class WritingConfig(Config):
     )
 
 
-class Writing:
+class Writing(Trainable):
     """`core.contracts.Trainable` of a student that has `write`. fast: parameters with a learning rate of their own."""
 
     def __init__(
@@ -38,7 +38,7 @@ class Writing:
         fast: Iterable[nn.Parameter] = (), fast_scale: float = 1.0,
     ) -> None:  # fmt: skip
         self.model, self.config = model, config
-        self.feeds, self.validation, self.frozen = list(feeds), list(validation), ()
+        self.feeds, self.validation = list(feeds), list(validation)
         self.weights: Mapping[str, float] = {"cross_entropy": 1.0}
         self._fast, self._fast_scale = list(fast), fast_scale
 
@@ -53,16 +53,6 @@ class Writing:
     def counts(self, batch: Batch) -> Mapping[str, int]:
         """Losses count tokens."""
         return dict.fromkeys(("cross_entropy", "nll"), int(batch["target_mask"].sum()))
-
-    def joint_losses(self, gathered: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Rows are losses of their own."""
-        return {}
-
-    def before_step(self, step: int) -> None:
-        """Nothing depends on the step."""
-
-    def after_step(self, step: int, gathered: Mapping[str, Tensor]) -> None:
-        """Nothing is kept beside the weights."""
 
     def parameter_groups(self, peak_lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Matrices; tables, norms and biases without decay; new maps at a rate of their own."""

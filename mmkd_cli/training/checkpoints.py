@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mmkd_cli.core import console, paths
 from mmkd_cli.core.errors import Refused, UserError
 from mmkd_cli.core.fingerprints import xxh3_file
+from mmkd_cli.training.optim import Optimizer
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,10 @@ class Record:
     xxh3_128: str = ""
 
 
-def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, record: Record, kept: int) -> None:
+def save(folder: Path, model: nn.Module, optimizer: Optimizer, record: Record, kept: int) -> None:
     """Write a checkpoint, then remove all but the newest `kept`."""
     tensors = {f"model.{name}": _storable(value) for name, value in _state(model)}
-    for index, state in optimizer.state_dict()["state"].items():
+    for index, state in optimizer.state().items():
         tensors.update({f"optimizer.{index}.{k}": _storable(v) for k, v in state.items() if isinstance(v, Tensor)})
     target = folder / f"step-{record.step:08d}.safetensors"
     with paths.atomic_path(target) as temporary:
@@ -50,7 +51,7 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recor
         old.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
-def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Record | None:
+def restore(folder: Path, model: nn.Module, optimizer: Optimizer) -> Record | None:
     """Load the newest whole checkpoint; None if there is none. A damaged one is named and passed over."""
     for path in sorted(folder.glob("step-*.json"), reverse=True):
         record, file = Record(**paths.read_json(path)), path.with_suffix(".safetensors")
@@ -173,10 +174,10 @@ def _load_model(model: nn.Module, tensors: dict[str, Tensor], file: Path) -> Non
         value.copy_(stored[name])
 
 
-def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def _load_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".")
             state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    optimizer.load_state(state)

@@ -24,18 +24,30 @@ class TrainConfig(Config):
     )
     drop_last: bool = key(True, "leave out an epoch's last rows that fill no batch", source="[U] equal batches")
 
-    optimizer: Literal["adamw", "adam", "sgd"] = key("adamw", "optimiser", source="[P] MM-D2V2")
+    optimizer: Literal["adamw", "adam", "adamax", "rmsprop", "sgd"] = key("adamw", "optimiser", source="[P] MM-D2V2")
     peak_lr: float = key(5e-4, "learning rate after the warm-up", source="[P] MM-D2V2: 5e-4", gt=0)
     betas: tuple[float, float] = key((0.9, 0.98), "decay of Adam's two averages", source="[U] usual for transformers")
     eps: float = key(1e-6, "Adam's divisor floor", source="[U] usual for transformers", gt=0)
     momentum: float = key(0.9, "momentum of sgd", source="[U] usual", ge=0, lt=1)
     weight_decay: float = key(0.01, "weight decay where a group decays", source="[P] MM-D2V2: 0.01", ge=0)
-    schedule: Literal["cosine", "linear", "constant"] = key(
-        "cosine", "learning rate after the warm-up, to 0 at the last step", source="[P] MM-D2V2"
-    )
+    schedule: Literal["cosine", "linear", "constant", "steps", "inverse-sqrt"] = key(
+        "cosine", "learning rate after the warm-up: to 0 at the last step; as it is; smaller at each of `drops`; "
+        "as 1 / sqrt(step), which with the warm-up is Noam's", source="[P] MM-D2V2"
+    )  # fmt: skip
+    drops: tuple[float, ...] = key(
+        (), "of schedule steps: shares of all steps at which the rate is multiplied by drop_factor",
+        source="[U] none", absent=(),
+    )  # fmt: skip
+    drop_factor: float = key(0.1, "of schedule steps", source="[U] usual", absent=0.1, gt=0)
     warmup_steps: int | None = key(None, "linear warm-up; overrides warmup_ratio", unit="steps", source="[U] off", ge=0)
     warmup_ratio: float = key(0.1, "linear warm-up as a share of all steps", source="[P] MM-D2V2: 10 %", ge=0, le=1)
+    warmup_from: float = key(
+        0.0, "share of the rate from which the warm-up starts", source="[U] 0", absent=0.0, ge=0, le=1
+    )
     clip_norm: float | None = key(None, "bound of the gradient's norm", source="[C] MM-D2V2: none", gt=0)
+    clip_value: float | None = key(
+        None, "bound of each of the gradient's values, before its norm's", source="[U] none", absent=None, gt=0
+    )
 
     precision: Literal["auto", "float32", "bfloat16"] = key(
         "auto", "of the forward pass; weights stay float32 (auto: bfloat16 on a GPU, else float32)", source="[U]"

@@ -60,6 +60,13 @@ class _Sums:
         return parts
 
 
+def prepare(trainable: Trainable, batch: Batch, lowered: bool) -> Batch:
+    """What `Trainable.prepare` makes of a share on its device, without gradients."""
+    device = next(trainable.model.parameters()).device
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=lowered):
+        return trainable.prepare(batch)
+
+
 class Gradients:
     """Runs forward and backward of a step's shares; leaves each parameter's .grad summed over processes."""
 
@@ -108,8 +115,11 @@ class Gradients:
         whole, rows = share.whole, rows_in(share.batch)
         piece_rows = self._config.micro_batch_size or rows
         bounds = [(a, min(a + piece_rows, rows)) for a in range(0, rows, piece_rows)]
-        sums = _Sums(whole.size, self._counts(share.batch))
         batch = to_device(share.batch, self._device)
+        seed_all(self._config.seed, "prepare" + whole.stream, whole.step, share.first)
+        prepared = prepare(self._trainable, batch, self._lowered)
+        sums = _Sums(whole.size, self._counts(share.batch if prepared is batch else prepared))
+        batch = prepared
         pieces = [batch] if len(bounds) == 1 else [cut(batch, *bound) for bound in bounds]
 
         def forward(index: int) -> Outputs:

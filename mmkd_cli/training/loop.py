@@ -25,7 +25,7 @@ from mmkd_cli.training.interruption import StopSignal
 from mmkd_cli.training.loader import Shares, shares
 from mmkd_cli.training.metrics_log import MetricsLog, whole_lines
 from mmkd_cli.training.normalization import average_running_statistics
-from mmkd_cli.training.optim import Schedule, build_optimizer
+from mmkd_cli.training.optim import Optimizer, Schedule, parameter_groups
 from mmkd_cli.training.randomness import seed_all
 from mmkd_cli.training.sampler import Streams
 from mmkd_cli.training.tracking import open_tracker
@@ -116,10 +116,11 @@ class _Run:
             _checkpoint_activations(self.model)
         self.sampler = Streams(trainable.feeds, config.batch_size, config.seed, mix, config.drop_last)
         self.total = total_steps(config, self.sampler)
-        groups = trainable.parameter_groups(config.peak_lr, config.weight_decay)
-        self.optimizer = build_optimizer(self.model, groups, config)
-        self.parameters: list[Tensor] = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.schedule = Schedule(self.optimizer, config, self.total)
+        groups = parameter_groups(self.model, trainable.parameter_groups(config.peak_lr, config.weight_decay), config)
+        self.optimizer = Optimizer(groups)
+        self.parameters: list[Tensor] = [p for group in self.optimizer.groups for p in group.params]
+        self.bounded: list[Tensor] = [p for group in groups if group.config.clip_norm is not None for p in group.params]
+        self.schedule = Schedule(self.optimizer, self.total)
         precision = compute_precision(config.precision, device)
         self.gradients = Gradients(trainable, self.parameters, config, device, precision)
         self.validate = Validation(trainable, config, device, precision, workers)
@@ -190,22 +191,24 @@ class _Run:
         lr = self.schedule.set(batch.step)
         self.trainable.before_step(batch.step)
         said = self.gradients(shares)
-        if measured := getattr(self.trainable, "measured", ()):
-            said.report.update(self.gradients.loss_shares(shares, measured, said.losses))
+        if self.trainable.measured:
+            said.report.update(self.gradients.loss_shares(shares, self.trainable.measured, said.losses))
         checked = {"loss": self.gradients.weighted(said.losses), **said.losses}
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if self.config.clip_value is not None:
+            nn.utils.clip_grad_value_(self.parameters, self.config.clip_value)
+        gradients = [p.grad for p in self.bounded or self.parameters if p.grad is not None]
         if self.config.clip_norm is not None or self.config.on_nan == "skip":
             norm = nn.utils.get_total_norm(gradients)
             checked["grad_norm"] = norm
             if self.config.on_nan == "skip" and not bool(torch.stack([*checked.values()]).isfinite().all()):
                 self.skipped += 1
                 self.metrics.skipped(batch, lr)
-                self.optimizer.zero_grad(set_to_none=True)
+                self.optimizer.zero_grad()
                 return
             if self.config.clip_norm is not None:
-                nn.utils.clip_grads_with_norm_(self.parameters, self.config.clip_norm, norm)
+                nn.utils.clip_grads_with_norm_(self.bounded, self.config.clip_norm, norm)
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         seed_all(self.config.seed, "after", batch.step)
         self.trainable.after_step(batch.step, said.gathered)
         self.metrics.step(batch, lr, checked, said.report)

@@ -13,6 +13,7 @@ from mmkd_cli.core.contracts import Feed, Trainable
 from mmkd_cli.training import distribution
 from mmkd_cli.training.config import TrainConfig
 from mmkd_cli.training.devices import widest_float
+from mmkd_cli.training.gradients import prepare
 from mmkd_cli.training.loader import cut, rows_in, shares, to_device
 from mmkd_cli.training.randomness import seed_all
 from mmkd_cli.training.sampler import GlobalBatch, Part
@@ -76,11 +77,12 @@ class Validation:
         losses: dict[str, None] = {}
         for (share,) in shares(order, [feed], steps, workers=self._workers):
             size = rows_in(share.batch)
-            counts = self._trainable.counts(share.batch)
             pieces = self._config.micro_batch_size or size
             gathered: list[dict[str, Tensor]] = []
             values: dict[str, Tensor] = {}
-            batch = to_device(share.batch, self._device)
+            seed_all(self._config.seed, "validation", share.whole.step)
+            batch = prepare(self._trainable, to_device(share.batch, self._device), self._lowered)
+            counts = self._trainable.counts(batch)
             for first in range(0, size, pieces):
                 seed_all(self._config.seed, "validation", share.whole.step, first)
                 with torch.autocast(self._device.type, torch.bfloat16, enabled=self._lowered):

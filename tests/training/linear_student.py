@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmkd_cli.core.contracts import Batch, Feed, Outputs, Position
+from mmkd_cli.core.contracts import Batch, Feed, Outputs, Position, Trainable
 from mmkd_cli.losses.contrastive import info_nce
 from mmkd_cli.losses.regression import cls_regression_per_row
 
@@ -48,14 +48,14 @@ class Towers(nn.Module):
         return self.image(batch["image"]), self.text(batch["text"])
 
 
-class LinearStudent:
+class LinearStudent(Trainable):
     def __init__(
         self, feeds: Sequence[Feed] = (ArrayFeed(),), validation: Sequence[Feed] = (), *, contrastive: bool = True,
         dropout: float = 0.0, tokens: bool = False,
     ) -> None:  # fmt: skip
         torch.manual_seed(0)
         self.model: nn.Module = Towers(dropout)
-        self.feeds, self.validation, self.frozen = feeds, validation, ()
+        self.feeds, self.validation = feeds, validation
         self.weights: Mapping[str, float] = {"contrastive_loss": 0.5}
         self.contrastive, self.tokens = contrastive, tokens
 
@@ -76,8 +76,6 @@ class LinearStudent:
     def joint_losses(self, gathered: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         scale = self.model.log_scale.exp()
         return {"contrastive_loss": info_nce(gathered["image"], gathered["text"], scale, gathered["row"])}
-
-    def before_step(self, step: int) -> None: ...
 
     def after_step(self, step: int, gathered: Mapping[str, Tensor]) -> None:
         if self.contrastive:

@@ -18,7 +18,6 @@ from mmkd_cli.core.contracts import Feed
 from mmkd_cli.core.errors import Interrupted, Refused, UserError
 from mmkd_cli.training.config import TrainConfig
 from mmkd_cli.training.loop import Trained, train
-from mmkd_cli.training.optim import Schedule, build_optimizer
 from tests.training.linear_student import ArrayFeed, LinearStudent
 
 CPU = torch.device("cpu")
@@ -338,32 +337,6 @@ def test_the_log_is_on_the_disk_before_a_record_counts_on_it(tmp_path: Path, mon
     train(student(), config(epochs=1), tmp_path, device=CPU)
     order = ["log" if name == "metrics.jsonl" else "record" for name in synced if ".json" in name]
     assert order == ["log", "record"] * 2  # after the steps 5 and 7
-
-
-def test_each_parameter_must_be_in_one_group() -> None:
-    trained = student()
-    groups = trained.parameter_groups(0.1, 0.1)
-    with pytest.raises(ValueError, match="trainable parameters are in no group"):
-        build_optimizer(trained.model, groups[:1], config())
-    with pytest.raises(ValueError, match=r"parameter image.0.weight is in parameter_groups twice"):
-        build_optimizer(trained.model, [*groups, groups[0]], config())
-
-
-@pytest.mark.parametrize(
-    ("keys", "expected"),
-    [
-        ({"schedule": "constant", "warmup_steps": 0}, [1, 1, 1, 1, 1, 1]),
-        ({"schedule": "linear", "warmup_steps": 2}, [0.5, 1, 1, 0.75, 0.5, 0.25]),
-        ({"schedule": "cosine", "warmup_steps": 2}, [0.5, 1, 1, 0.853553, 0.5, 0.146447]),
-        ({"schedule": "linear", "warmup_ratio": 0.5}, [1 / 3, 2 / 3, 1, 1, 2 / 3, 1 / 3]),
-    ],
-)
-def test_schedules(keys: dict[str, Any], expected: list[float]) -> None:
-    trained = student()
-    optimizer = build_optimizer(trained.model, trained.parameter_groups(0.2, 0.1), config())
-    schedule = Schedule(optimizer, config(**keys), 6)
-    assert [schedule.set(step) / 0.2 for step in range(6)] == pytest.approx(expected, abs=1e-6)
-    assert optimizer.param_groups[1]["lr"] == pytest.approx(0.2 * expected[-1], abs=1e-6)
 
 
 def test_gradient_checkpointing_is_switched_on_where_a_module_offers_it(tmp_path: Path) -> None:
