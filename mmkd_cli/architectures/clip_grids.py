@@ -48,6 +48,17 @@ def clip_cells(visual: Any, pixels: Tensor, blocks: int | None, pos_embed: PosEm
     return tokens[:, 1:].transpose(1, 2).unflatten(2, (rows, columns))
 
 
+def grid_part(visual: Any, blocks: int | None) -> Any:
+    """The tower without what `clip_cells` does not run: pool, projection, final norm, later blocks. Changes it."""
+    if isinstance(visual, ModifiedResNet):
+        visual.attnpool = torch.nn.Identity()
+    elif isinstance(visual, VisionTransformer):
+        visual.proj, visual.ln_post = None, torch.nn.Identity()
+        if blocks is not None:
+            visual.transformer.resblocks = visual.transformer.resblocks[:blocks]
+    return visual
+
+
 def positions_of(embedding: Tensor, rows: int, columns: int) -> Tensor:
     """[1 + n * n, C], the CLS first -> [1 + rows * columns, C], bicubic."""
     side = round((len(embedding) - 1) ** 0.5)

@@ -283,7 +283,8 @@ class Feed(Protocol):
 
     def load(self, rows: np.ndarray, at: Position) -> Batch:
         """CPU tensors (or lists of str) of these rows, each of one shape a row whatever the rows are: ragged signals
-        padded to a fixed length, with a mask. Runs in worker processes or on the prefetch thread; picklable."""
+        padded to a fixed length, with a mask. Pictures of several sizes are a list of tensors. Runs in worker processes
+        or on the prefetch thread; picklable."""
         ...
 
 
@@ -366,7 +367,8 @@ class Method(Protocol):
     """What `distill --method` names.
 
     One that runs parts of the teacher beside the student, of which no signal is cached, says `runs_teacher = True`:
-    the teacher's files must then be those that the caches were made with. One that reads the teacher's tokenizer
+    the teacher's files must then be those that the caches were made with. One whose student has the teacher's tower as
+    a part that is trained says so by `trains_teacher(config)`. One that reads the teacher's tokenizer
     alone says `reads_tokenizer = True`. One may have `if_cached`, as `signals`: what it reads of a data set of which
     `signals` names nothing, where a cache of it is named; and `repairs(config)`, name -> sentence, for the manifest.
     """
@@ -397,9 +399,9 @@ class Method(Protocol):
 class FinetuneTask(Protocol):
     """What `finetune --task` names: as a method, and what it starts from.
 
-    trains: student -> the students of runs that it can start from, none where it starts from nothing. stage_defaults
-    of its Config name the usual student; one that reads pictures does so in its feeds, one that reads a teacher's
-    signals names them in `signals`.
+    trains: student -> the students of runs that it can start from, none where it starts from nothing; `fresh`, if a
+    task has it, names students that may start from a run and need none. stage_defaults of its Config name the usual
+    student; one that reads pictures does so in its feeds, one that reads a teacher's signals names them in `signals`.
     """
 
     Config: ClassVar[type]

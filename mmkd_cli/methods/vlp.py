@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from mmkd_cli.core import registry
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, Counts, Outputs, Teacher, Trainable, TrainingData
-from mmkd_cli.core.errors import UserError, nearest
+from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.answers import common_answers
 from mmkd_cli.data.signals import GRID
 from mmkd_cli.losses.masked_words import asked_for, masked_word_losses
 from mmkd_cli.methods.vlp_feed import Shown, shown_feed, table_of_shown
-from mmkd_cli.students.grid_answerers import Vocabulary, grid_spec
-from mmkd_cli.training.optim import decay_groups
+from mmkd_cli.students.grid_answerers import Vocabulary
+from mmkd_cli.students.sight import counted_channels, groups_of, kept_cells, open_sight, seen
 from mmkd_cli.training.randomness import seed_all
 
 _SPLITS = ("train", "val")
@@ -62,8 +62,13 @@ class VlpMethod(Trainable):
     # ------------------------------------------------------------------------------------------ method
     @classmethod
     def signals(cls, config: Any, tables: Collection[str]) -> tuple[str, ...]:
-        """The pictures' cells."""
-        return (GRID,)
+        """The pictures' cells, unless the tower is trained."""
+        return () if cls.trains_teacher(config) else (GRID,)
+
+    @classmethod
+    def trains_teacher(cls, config: Any) -> bool:
+        """Whether the image tower is trained."""
+        return bool(config.student.tower.trained)
 
     @classmethod
     def files(cls, config: Any) -> dict[str, str]:
@@ -74,23 +79,19 @@ class VlpMethod(Trainable):
     def build(cls, config: Any, data: Sequence[TrainingData], device: str) -> VlpMethod:
         """BERT with its weights, new heads, and feeds of `train` and, where there is one, of `val`."""
         method, seed = config.method, config.train.seed
-        specs = [grid_spec(one) for one in data]
-        channels = {spec.shape[-1] for spec in specs}
-        if len(channels) > 1:
-            raise UserError(
-                f"the data's grids are {' and '.join(map(str, sorted(channels)))} wide: cache one teacher's"
-            )
+        sight = open_sight(config, data)
         vocabulary = Vocabulary((), _answers(data, method.least)) if method.qa_weight > 0 else None
         seed_all(seed, "new weights")
-        model = _student(config).build(config.student, *channels, vocabulary).to(device)
-        cells = max(spec.shape[0] for spec in specs)
+        model = _student(config).build(config.student, sight.channels, vocabulary)
+        model.tower = sight.tower
+        model = model.to(device)
 
         def feed(number: int, one: TrainingData, split: str) -> Shown:
-            return shown_feed(one, split, model, method, seed=seed, number=number, cells=cells)
+            return shown_feed(one, split, model, method, sight, seed=seed, number=number)
 
         feeds, validation = (
             [feed(number, one, split) for number, one in enumerate(data)
-             if split == "train" or (split in one.splits and one.targets(split) is not None)]
+             if sight.trains_on(one, split)]
             for split in _SPLITS
         )  # fmt: skip
         return cls(model, method, feeds, validation)
@@ -98,19 +99,17 @@ class VlpMethod(Trainable):
     @classmethod
     def count(cls, config: Any, teacher: Teacher | None) -> Counts:
         """Parameters on the meta device, without a head of answers; the teacher's beside them."""
-        if teacher is None:
-            raise UserError("the cells' width comes from the teacher: name one ([teacher] name=..., or a cache)")
-        offered = teacher.signals()
-        if GRID not in offered:
-            raise UserError(f"teacher gives no signal {GRID!r}{nearest(GRID, offered)}")
-        model = _student(config).empty(config.student, offered[GRID].shape[-1])
+        channels, tower = counted_channels(config.student, teacher)
+        model = _student(config).empty(config.student, channels)
         total = sum(p.numel() for p in model.parameters())
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        return Counts(total, trained, teacher.parameters_count())
+        return Counts(total + tower, trained + tower, teacher.parameters_count() if teacher and not tower else 0)
 
     # ------------------------------------------------------------------------------------------ trainable
     def forward(self, batch: Batch) -> Outputs:
         """mlm: a value for each token that is asked for. itm: one a row. qa: one for each row with an answer."""
+        if "pixels" in batch:
+            batch = kept_cells(seen(self.model, batch), batch["cell_keys"], self.config.cells)
         said, outputs = self.model(batch), Outputs()
         asked = asked_for(batch["labels"])
         logits = self.model.word_logits(said.tokens[asked])
@@ -132,9 +131,8 @@ class VlpMethod(Trainable):
         return found
 
     def parameter_groups(self, peak_lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Matrices; tables, norms and biases without decay."""
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        return decay_groups(self.model, trained, peak_lr, weight_decay)
+        """The stream's, and the tower's."""
+        return groups_of(self.model, peak_lr, weight_decay)
 
     def save(self, folder: Any) -> None:
         """The student writes model/ and heads.safetensors."""

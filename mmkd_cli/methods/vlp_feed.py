@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmkd_cli.core.contracts import Batch, Position, Targets, TrainingData
+from mmkd_cli.core.contracts import Batch, Position, TrainingData
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.answers import soft_scores
-from mmkd_cli.data.signals import GRID, GRID_MASK
+from mmkd_cli.data.signals import GRID, GRID_SIZE
 from mmkd_cli.losses.masked_words import IGNORED, masked
-from mmkd_cli.students.grid_answerers import grid_batch, grid_names
+from mmkd_cli.students.sight import Look, Sight, kept_cells
 from mmkd_cli.training.randomness import generator
 
 QUESTIONS = "questions"
@@ -27,7 +27,7 @@ class Shown:
     """Texts of a split with their pictures (`core.contracts.Feed`).
 
     table: in Arrow format, its texts in `column`. table_rows, image_rows int64 [rows]. answers: number of each, of
-    questions. part: of the random key, one a split and data set.
+    questions. cells: the most that a picture has. part: of the random key, one a split and data set.
     """
 
     name: str
@@ -36,13 +36,12 @@ class Shown:
     column: str
     table_rows: np.ndarray
     image_rows: np.ndarray
-    targets: Targets
+    look: Look
     tokenize: Any
     vocabulary: int
     answers: Mapping[str, int] | None
     config: Any
     cells: int
-    mask_padding: bool
     seed: int
     part: str
     stream: str = ""
@@ -53,7 +52,8 @@ class Shown:
 
     def load(self, rows: np.ndarray, at: Position) -> Batch:
         """input_ids, attention_mask, labels int64 [B, L], matched int64 [B] (1 where the text is of the picture),
-        answer int64 [B] where questions are asked, and the cells that `students.vlp` takes."""
+        answer int64 [B] where questions are asked, and the cells that `students.vlp` takes, or pictures and `cell_keys`
+        float32 [B, K], which say by their order whose cells are drawn."""
         draws = [generator(self.seed, "vlp", self.part, at.epoch, int(row)) for row in rows]
         shown = [self._text_of(int(row), draw) for row, draw in zip(rows, draws, strict=True)]
         matched = np.array([text == row for text, row in zip(shown, rows, strict=True)], dtype=np.int64)
@@ -66,8 +66,9 @@ class Shown:
                 [self._answer(given, draw) if own else IGNORED
                  for given, draw, own in zip(people, draws, matched, strict=True)]
             )  # fmt: skip
-        of = self.targets.gather(grid_names(self.targets), self.image_rows[rows])
-        return batch | self._drawn(grid_batch(of, self.cells, self.mask_padding), draws)
+        keys = torch.from_numpy(np.stack([draw.random(self.cells, dtype=np.float32) for draw in draws]))
+        seen, most = self.look(self.image_rows[rows]), self.config.cells
+        return batch | (kept_cells(seen, keys, most) if GRID in seen else {**seen, "cell_keys": keys})
 
     def _text_of(self, row: int, draw: np.random.Generator) -> int:
         """The row whose text is shown: its own, or one of another picture."""
@@ -98,21 +99,6 @@ class Shown:
             return IGNORED
         return int(draw.choice(list(known), p=np.array(list(known.values())) / total))
 
-    def _drawn(self, batch: Batch, draws: list[np.random.Generator]) -> Batch:
-        """The cells that are seen this time: `config.cells` of those that are there."""
-        most = self.config.cells
-        if not most or most >= batch[GRID].shape[1]:
-            return batch
-        places = torch.zeros(len(draws), most, dtype=torch.int64)
-        seen = torch.zeros(len(draws), most, dtype=torch.bool)
-        for row, draw in enumerate(draws):
-            there = np.flatnonzero(batch[GRID_MASK][row].numpy())
-            kept = np.sort(draw.permutation(there)[:most])
-            places[row, : len(kept)], seen[row, : len(kept)] = torch.from_numpy(kept), True
-        picked = {name: value.gather(1, places) for name, value in batch.items() if name not in (GRID, GRID_MASK)}
-        grid = batch[GRID].gather(1, places[:, :, None].expand(-1, -1, batch[GRID].shape[2]))
-        return {**picked, GRID: grid, GRID_MASK: seen}
-
 
 def table_of_shown(data: TrainingData, split: str) -> Any:
     """`questions` where the data have them, else `texts`."""
@@ -124,7 +110,7 @@ def table_of_shown(data: TrainingData, split: str) -> Any:
 
 
 def shown_feed(
-    data: TrainingData, split: str, model: Any, config: Any, *, seed: int, number: int, cells: int
+    data: TrainingData, split: str, model: Any, config: Any, sight: Sight, *, seed: int, number: int
 ) -> Shown:  # fmt: skip
     """Texts of a split whose picture is there, neither rejected."""
     table: Any = table_of_shown(data, split)
@@ -134,11 +120,11 @@ def shown_feed(
     usable = (owners >= 0) & ~np.isin(owners, data.rejected(split, "images"))
     usable[data.rejected(split, name)] = False
     rows = np.flatnonzero(usable)
+    if not len(rows):
+        raise UserError(f"data {data.name!r}, {split!r}: pictures with texts are needed")
     targets = data.targets(split)
-    if targets is None or not len(rows):
-        raise UserError(f"data {data.name!r}, {split!r}: pictures with texts and a cache of their grids are needed")
-    if "grid_size" not in targets.specs:
-        raise UserError(f"the cache of data {data.name!r} has no grid_size: make it by --signals grid")
+    if sight.tower is None and (targets is None or GRID_SIZE not in targets.specs):
+        raise UserError(f"the cache of data {data.name!r} has no grid_size in {split!r}: make it by --signals grid")
     if model.tokenize.tokenizer.mask_token_id is None:
         raise UserError("student.weights: its tokenizer has no mask token: name a BERT")
     known = model.vocabulary
@@ -146,6 +132,6 @@ def shown_feed(
     columns = ["question", "answers"] if asked else ["text"]
     return Shown(
         data.name, data.weight, table.select_columns(columns).with_format("arrow"), columns[0], rows, owners[rows],
-        targets, model.tokenize, model.bert.config.vocab_size, answers, config, cells, model.config.mask_padding, seed,
+        sight.of(data, split), model.tokenize, model.bert.config.vocab_size, answers, config, sight.cells, seed,
         f"{split}.{number}",
     )  # fmt: skip

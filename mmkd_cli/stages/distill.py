@@ -15,7 +15,7 @@ from mmkd_cli.core.config import key
 from mmkd_cli.core.contracts import StageContext
 from mmkd_cli.core.references import absolute_places
 from mmkd_cli.stages.training_data import open_inputs
-from mmkd_cli.stages.training_job import Job, Recipe, TrainingStageConfig, described, open_process
+from mmkd_cli.stages.training_job import Job, Recipe, TrainingStageConfig, described, open_process, trains_teacher
 
 
 class Config(TrainingStageConfig):
@@ -35,7 +35,7 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
     teacher = absolute_places(config.teacher, context.root) if config.teacher else None
     opened = open_inputs(
         context.root, config.data, config.cache, teacher, lambda tables: method.signals(config, tables),
-        live=config.live, workers=context.workers,
+        live=config.live, workers=context.workers, trained=trains_teacher(method, config),
         if_cached=(lambda tables: method.if_cached(config, tables)) if hasattr(method, "if_cached") else None,
     )  # fmt: skip
     if getattr(method, "runs_teacher", False):

@@ -20,7 +20,7 @@ from mmkd_cli.core.contracts import StageContext
 from mmkd_cli.core.errors import Refused, UserError
 from mmkd_cli.core.references import absolute_places, parse_model
 from mmkd_cli.stages.training_data import Opened, open_inputs
-from mmkd_cli.stages.training_job import Job, Recipe, TrainingStageConfig, described, open_process
+from mmkd_cli.stages.training_job import Job, Recipe, TrainingStageConfig, described, open_process, trains_teacher
 
 
 class Config(TrainingStageConfig):
@@ -40,11 +40,12 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
     """Train the run, go on with it, repair it, or say that it is there. Returns the stage's document."""
     device = open_process(context.device)
     task = registry.load("finetune_tasks", config.task.name)
-    config, start = _started(config, context.root, task.trains)
+    config, start = _started(config, context.root, task.trains, getattr(task, "fresh", ()))
+    trained = trains_teacher(task, config)
     opened = open_inputs(
-        context.root, config.data, config.cache, _teacher(config, start, context.root),
+        context.root, config.data, config.cache, _teacher(config, start, context.root, config.live or trained),
         lambda tables: task.signals(config, tables),
-        live=config.live, workers=context.workers,
+        live=config.live, workers=context.workers, trained=trained,
     )  # fmt: skip
     if start is not None:
         _require_same_teacher(start, opened)
@@ -70,11 +71,11 @@ def describe(config: Config) -> dict[str, Any]:
 
 
 def _started(
-    config: Config, root: Path, trains: Mapping[str, Collection[str]]
+    config: Config, root: Path, trains: Mapping[str, Collection[str]], fresh: Collection[str]
 ) -> tuple[Config, Artifact | None]:  # fmt: skip
     """The configuration with the student's keys as its run or folder gives them, and the run, if there is one.
 
-    trains: student -> students of the runs that it can start from.
+    trains: student -> students of the runs that it can start from. fresh: those that need none.
     """
     student = config.student.name
     if student not in trains:
@@ -83,7 +84,7 @@ def _started(
         )
     if config.model is not None and parse_model(config.model).library:
         return _of_library(config, trains), None
-    if config.model is None and (not trains[student] or getattr(config.student, "weights", None)):
+    if config.model is None and (not trains[student] or student in fresh or getattr(config.student, "weights", None)):
         return config, None
     if config.model is None:
         start = artifacts.only(
@@ -121,12 +122,12 @@ def _of_library(config: Config, trains: Mapping[str, Collection[str]]) -> Config
     return config.model_copy(update={"student": config.student.model_copy(update={"weights": reference.arch})})
 
 
-def _teacher(config: Config, start: Artifact | None, root: Path) -> Any:
-    """The teacher that was asked for; of one that is to run live and is not named the run's own."""
+def _teacher(config: Config, start: Artifact | None, root: Path, runs: bool) -> Any:
+    """The teacher that was asked for; of one that runs beside training and is not named the run's own."""
     if config.teacher is not None:
         return absolute_places(config.teacher, root)
     table = start.plan["config"].get("teacher") if start else None
-    if not (config.live and table) or config.cache:
+    if not (runs and table) or config.cache:
         return None
     return configs.validate(registry.load("teachers", table["name"]).Config, table)
 

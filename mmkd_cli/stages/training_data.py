@@ -32,11 +32,13 @@ class Pair:
 
 @dataclass
 class Opened:
-    """All inputs of a training stage. teacher: its configuration, None without one. live: it runs beside training."""
+    """All inputs of a training stage. teacher: its configuration, None without one. live: it runs beside training.
+    trained: its tower is a part of the student, so that no cache tells which teacher it is."""
 
     pairs: list[Pair]
     teacher: Any = None
     live: bool = False
+    trained: bool = False
     workers: int = 0
     hashes: Path = field(default_factory=Path)
 
@@ -61,7 +63,9 @@ class Opened:
         for pair in self.pairs:
             if pair.cache is not None:
                 return dict(pair.cache.artifact.plan["identity"]["teacher"])
-        return {"name": self.teacher.name, **self.teacher_object.identity(self.hashes)} if self.live else None
+        if not (self.live or self.trained):
+            return None
+        return {"name": self.teacher.name, **self.teacher_object.identity(self.hashes)}
 
     def require_teacher(self) -> None:
         """Refused unless the teacher's files are still those that the caches were made with; it will be run."""
@@ -141,7 +145,7 @@ class Opened:
 
 def open_inputs(
     root: Path, names: Sequence[str], cache: str | None, teacher: Any,
-    signals_of: Callable[[Collection[str]], tuple[str, ...]], *, live: bool, workers: int,
+    signals_of: Callable[[Collection[str]], tuple[str, ...]], *, live: bool, workers: int, trained: bool = False,
     if_cached: Callable[[Collection[str]], tuple[str, ...]] | None = None,
 ) -> Opened:  # fmt: skip
     """Open what a configuration names; what it leaves out is taken where exactly one artifact fits, and said.
@@ -152,6 +156,10 @@ def open_inputs(
     """
     from mmkd_cli.data.prepared import open_data
 
+    if trained and live:
+        raise UserError("student.tower.mode=trained: the teacher's tower is trained and not run live: leave --live out")
+    if trained and not teacher:
+        raise UserError("student.tower.mode=trained needs the teacher whose tower it is: name it by --teacher")
     if live and not (teacher or cache or any(parse_data(name).cache for name in names)):
         raise UserError("live=true needs a teacher: name it by --teacher, or name the cache whose teacher is to run")
     pairs: list[Pair] = []
@@ -171,7 +179,7 @@ def open_inputs(
         pairs.append(Pair(data, found, asked.weight, signals))
     if cache and not any(pair.signals for pair in pairs):
         raise UserError(f"the method reads no teacher's signals of this data: leave --cache {cache} out")
-    opened = Opened(pairs, teacher, live, workers, root / ".hashes")
+    opened = Opened(pairs, teacher, live, trained, workers, root / ".hashes")
     caches = [pair.cache.artifact for pair in pairs if pair.cache is not None]
     if caches:
         opened.teacher = _teacher_of(caches, teacher, opened.hashes)

@@ -140,8 +140,10 @@ class Job:
             "files": {role: _content(file, hashes) for role, file in self.recipe.files.items()},
             "precision": compute_precision(self.config.train.precision, self.device),
         }
+        if self.opened.live or self.opened.trained:
+            identity["teacher"] = self.opened.teacher_identity()
         if self.opened.live:
-            identity |= {"teacher": self.opened.teacher_identity(), "live": self.opened.live_identity()}
+            identity["live"] = self.opened.live_identity()
         plan = Plan("run", self.stage, self.context.name or "", identity, self.config.model_dump(mode="json"), inputs,
                     {"teacher": self.opened.teacher_identity()})  # fmt: skip
         if self.context.name:
@@ -224,7 +226,7 @@ class Job:
         last = {name: round(value, 6) for name, value in trained.last.items()}
         content = {"rows": sum(feed.rows for feed in trainable.feeds), "steps": trained.steps,
                    "skipped_steps": trained.skipped, "parameters": _counted(trainable), "last": last,
-                   **self.recipe.content(trainable)}  # fmt: skip
+                   **({"kept": trained.kept} if trained.kept else {}), **self.recipe.content(trainable)}  # fmt: skip
         paths.write_atomic(folder / "README.md", model_card(artifact, content))
         write_run_report(folder)
         kept = [p for p in (folder / "model").rglob("*") if p.is_file()]
@@ -275,6 +277,11 @@ def open_process(device: str) -> torch.device:
 def _content(file: str, hashes: Path) -> str:
     """SHA-256 of a file or folder; of what is not there (a hub's id) its name."""
     return sha256_file(Path(file), hashes) if Path(file).exists() else file
+
+
+def trains_teacher(chosen: Any, config: Any) -> bool:
+    """Whether a method or task makes the teacher's tower a part of its student."""
+    return bool(chosen.trains_teacher(config)) if hasattr(chosen, "trains_teacher") else False
 
 
 def _counted(trainable: Trainable) -> dict[str, int]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
@@ -185,7 +186,7 @@ def grid_batch(said: Mapping[str, Tensor | Ragged], cells: int, mask_padding: bo
     else:
         longest = grid.shape[1]
         mask = said.get(GRID_MASK) if mask_padding else None
-        there = torch.ones(grid.shape[:2], dtype=torch.bool) if mask is None else mask.bool()  # type: ignore[union-attr]
+        there = grid.new_ones(grid.shape[:2], dtype=torch.bool) if mask is None else mask.bool().to(grid.device)  # type: ignore[union-attr]
         grid, there = F.pad(grid, (0, 0, 0, max(0, cells - longest))), F.pad(there, (0, max(0, cells - longest)))
     if longest > cells:
         raise UserError(
@@ -193,7 +194,13 @@ def grid_batch(said: Mapping[str, Tensor | Ragged], cells: int, mask_padding: bo
         )
     batch: Batch = {GRID: grid.float(), GRID_MASK: there}
     if isinstance(sizes, Tensor):
-        columns = sizes[:, 1:].long().clamp(min=1)
-        place = torch.arange(cells).expand(len(sizes), -1) * there  # 0 where there is no cell
+        columns = sizes[:, 1:].long().clamp(min=1).to(there.device)
+        place = torch.arange(cells, device=there.device).expand(len(sizes), -1) * there  # 0 where there is no cell
         batch |= {"cell_row": place // columns, "cell_column": place % columns}
     return batch
+
+
+def gathered_grids(targets: Targets, rows: np.ndarray, cells: int, mask_padding: bool) -> Batch:
+    """Cells of the pictures in these rows, as models take them (`grid_batch`). rows: [B], or [B, P] of several each."""
+    batch = grid_batch(targets.gather(grid_names(targets), rows.reshape(-1)), cells, mask_padding)
+    return {name: value.unflatten(0, rows.shape) for name, value in batch.items()}

@@ -16,6 +16,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from torch import Tensor, nn
 from transformers import PegasusConfig, PegasusForConditionalGeneration, PreTrainedTokenizerFast
 
+from mmkd_cli.architectures.grids import GridTower
 from mmkd_cli.architectures.transformers_folder import quiet_transformers
 from mmkd_cli.core import paths
 from mmkd_cli.core.config import Config, key
@@ -23,6 +24,7 @@ from mmkd_cli.core.contracts import Batch, Teacher
 from mmkd_cli.core.errors import Refused
 from mmkd_cli.data.signals import GRID, GRID_MASK
 from mmkd_cli.students.live_teacher import LiveTeacher
+from mmkd_cli.students.sight import TowerConfig, open_tower, save_tower, seen
 
 END, UNKNOWN = "<end>", "<unk>"
 """The end also pads and begins, as in the authors' code, where it is 0."""
@@ -40,6 +42,7 @@ class GridCaptionerConfig(Config):
     cells_dropout: float = key(0.5, "of the cells' map", source="[C] drop_prob_lm 0.5", ge=0, lt=1)
     max_words: int = key(16, "longest caption that is learnt", unit="words", source="[C] 16", ge=1)
     mask_padding: bool = key(True, "cells outside of a padded picture are not seen", source="[U]")
+    tower: TowerConfig = key(TowerConfig(), "the image tower")
 
 
 class _NoPositions(nn.Module):
@@ -111,6 +114,7 @@ class GridCaptioner(nn.Module):
             if parameter.ndim > 1 and parameter.requires_grad and "embed_positions" not in name:
                 nn.init.xavier_uniform_(parameter)
         self.live = LiveTeacher(teacher)
+        self.tower: GridTower | None = None
 
     @classmethod
     def empty(cls, config: GridCaptionerConfig, words: int, channels: int) -> Self:
@@ -127,6 +131,7 @@ class GridCaptioner(nn.Module):
             model.load_state_dict(load_file(folder / "model" / "model.safetensors"))
         except RuntimeError as error:
             raise Refused(f"{folder}/model does not fit its own configuration: {error}") from None
+        model.tower = open_tower(folder, model.config.tower, teacher)
         return model.eval()
 
     @staticmethod
@@ -141,14 +146,21 @@ class GridCaptioner(nn.Module):
         return states
 
     def write(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits [B, T, V] of target_ids [B, T], these, and target_mask [B, T]."""
-        targets = batch["target_ids"]
+        """Logits [B * S, T, V] of target_ids [B, S, T], these and target_mask, [B * S, T], S captions of a picture."""
+        targets, mask = batch["target_ids"].flatten(0, 1), batch["target_mask"].flatten(0, 1)
+        batch = seen(self, batch)
+        memory = self.memory(batch[GRID], batch[GRID_MASK])
+        return self.write_from(memory, batch[GRID_MASK], targets, mask), targets, mask
+
+    def write_from(self, memory: Tensor, grid_mask: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
+        """Logits [B * S, T, V] of targets [B * S, T], S texts of each picture one after another, from `memory`."""
+        many = len(targets) // len(memory)
         begun = torch.cat([torch.zeros_like(targets[:, :1]), targets[:, :-1]], dim=1)
-        said = self.language_model(
-            encoder_outputs=(self.memory(batch[GRID], batch[GRID_MASK]),), attention_mask=batch[GRID_MASK].long(),
-            decoder_input_ids=begun, decoder_attention_mask=batch["target_mask"], use_cache=False,
-        )  # fmt: skip
-        return said.logits, targets, batch["target_mask"]
+        logits: Tensor = self.language_model(
+            encoder_outputs=(memory.repeat_interleave(many, 0),), decoder_input_ids=begun, use_cache=False,
+            attention_mask=grid_mask.long().repeat_interleave(many, 0), decoder_attention_mask=mask,
+        ).logits  # fmt: skip
+        return logits
 
     @torch.no_grad()
     def caption(self, grids: Batch, **options: Any) -> list[str]:
@@ -182,6 +194,8 @@ class GridCaptioner(nn.Module):
         """Write model/: weights, and what numbers of words mean."""
         place = folder / "model"
         place.mkdir(parents=True, exist_ok=True)
-        state = {name: value.detach().cpu().contiguous().clone() for name, value in self.state_dict().items()}
+        state = {name: value.detach().cpu().contiguous().clone() for name, value in self.state_dict().items()
+                 if not name.startswith("tower.")}  # fmt: skip
+        save_tower(self, folder)
         save_file(state, place / "model.safetensors", metadata={"format": "pt"})
         paths.write_json(place / "words.json", {"words": self.tokenize.words, "channels": self.channels})

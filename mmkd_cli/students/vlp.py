@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BertForPreTraining
 
+from mmkd_cli.architectures.grids import GridTower
 from mmkd_cli.architectures.transformers_folder import load_pretrained, open_config, open_tokenizer
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, Teacher
@@ -23,6 +24,7 @@ from mmkd_cli.data.signals import GRID, GRID_MASK
 from mmkd_cli.students.alignment import read_heads, save_heads
 from mmkd_cli.students.grid_answerers import Vocabulary
 from mmkd_cli.students.live_teacher import LiveTeacher
+from mmkd_cli.students.sight import TowerConfig, open_tower, save_tower
 from mmkd_cli.students.text_folder import first_folder, named, save_model
 
 _EPS = 1e-12
@@ -41,6 +43,7 @@ class VlpStudentConfig(Config):
     positions: int = key(25, "rows, and columns, that a grid may have", source="[C] pos_num 25", ge=1)
     mask_padding: bool = key(True, "cells outside of a padded picture are not seen", source="[U] the paper's code sees "
                              "them")  # fmt: skip
+    tower: TowerConfig = key(TowerConfig(), "the image tower")
 
 
 class Streamed(NamedTuple):
@@ -95,6 +98,7 @@ class Vlp(nn.Module):
                 nn.init.normal_(module.weight, std=_STD)
         bert.cls.seq_relationship.requires_grad_(False)  # of next sentences, which are not asked for
         self.live = LiveTeacher(teacher)
+        self.tower: GridTower | None = None
 
     # ------------------------------------------------------------------------------------------ making
     @classmethod
@@ -122,6 +126,7 @@ class Vlp(nn.Module):
         bert = load_pretrained(BertForPreTraining, folder / "model")
         model = cls(keys, bert, open_tokenizer(folder / "model"), about["channels"], vocabulary, teacher)
         model._load_heads(state)
+        model.tower = open_tower(folder, keys.tower, teacher)
         return model.eval()
 
     @classmethod
@@ -137,7 +142,7 @@ class Vlp(nn.Module):
         return {"student.weights": str(hub_folder(named(config)))} if config.weights else {}
 
     def _heads(self) -> dict[str, Tensor]:
-        return {name: value for name, value in self.state_dict().items() if not name.startswith("bert.")}
+        return {name: value for name, value in self.state_dict().items() if not name.startswith(("bert.", "tower."))}
 
     def _load_heads(self, state: Mapping[str, Tensor]) -> None:
         own = self._heads()
@@ -181,5 +186,6 @@ class Vlp(nn.Module):
     def save(self, folder: Path) -> None:
         """Write model/ as transformers reads it (BertForPreTraining), and heads.safetensors."""
         save_model(self.bert, self.tokenize.tokenizer, folder / "model")
+        save_tower(self, folder)
         answers = list(self.vocabulary.answers) if self.vocabulary is not None else []
         save_heads(folder, self._heads(), {"channels": self.channels, "answers": answers})

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from mmkd_cli.core.config import key
-from mmkd_cli.core.contracts import Counts, Teacher, Tokenize, TrainingData
+from mmkd_cli.core.contracts import Counts, Teacher, Tokenize, Trainable, TrainingData
+from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.signals import GRID
 from mmkd_cli.tasks import grid_captions
 from mmkd_cli.tasks.caption import MASK
 from mmkd_cli.tasks.seeing import SeeingConfig, SeeingTask
-from mmkd_cli.tasks.writing import RECIPE, Writing
+from mmkd_cli.tasks.writing import RECIPE
 from mmkd_cli.tasks.written_feed import WrittenFeed, pictures_of, table_of, usable_rows
 
 GRIDS = "grid-captioner"
@@ -35,6 +36,21 @@ class CaptionTuningConfig(SeeingConfig):
     least: int = key(
         5, "of `grid-captioner`: words that the training captions have so often", source="[C] CLIP-ViL Direct", ge=1
     )
+    loss: Literal["cross-entropy", "self-critical"] = key(
+        "cross-entropy", "of each word; or, of a run of `grid-captioner`, CIDEr-D of captions that it samples",
+        source="[C] CLIP-ViL Direct: 15 epochs of the first, 25 of the second", absent="cross-entropy",
+    )  # fmt: skip
+    captions: int = key(
+        5, "of `grid-captioner`, whose rows are pictures: captions of a picture that are learnt at once",
+        source="[C] CLIP-ViL Direct: seq_per_img 5", ge=1,
+    )  # fmt: skip
+    samples: int = key(5, "of self-critical: captions of a picture", source="[C] train_sample_n 5", absent=5, ge=2)
+    baseline: Literal["greedy", "mean"] = key(
+        "greedy", "of self-critical: the reward of the greedy caption, or the mean of the other samples'",
+        source="[C] self_critical_after; mean: its new_self_critical", absent="greedy",
+    )  # fmt: skip
+    longest: int = key(20, "of self-critical: words that are sampled at most, the end one of them", unit="words",
+                       source="[C] max_length 20", absent=20, ge=1)  # fmt: skip
     prompt: str = key(MASK, "what the encoder reads beside the picture", source="[U] as in VLKD without fine-tuning")
 
 
@@ -53,18 +69,28 @@ class CaptionTuning(SeeingTask):
     """`core.contracts.FinetuneTask`: a row each caption. A BART sees a picture's vector, `grid-captioner` its cells."""
 
     Config: ClassVar[type] = CaptionTuningConfig
-    trains: ClassVar[Mapping[str, tuple[str, ...]]] = {**SeeingTask.trains, GRIDS: ()}
+    trains: ClassVar[Mapping[str, tuple[str, ...]]] = {**SeeingTask.trains, GRIDS: (GRIDS,)}
+    fresh: ClassVar[tuple[str, ...]] = (GRIDS,)
 
     @classmethod
     def signals(cls, config: Any, tables: Collection[str]) -> tuple[str, ...]:
-        """The picture's vector, or its cells."""
-        return (GRID,) if config.student.name == GRIDS else super().signals(config, tables)
+        """The picture's vector, or its cells, unless a tower is trained."""
+        if config.student.name != GRIDS:
+            return super().signals(config, tables)
+        return () if cls.trains_teacher(config) else (GRID,)
 
     @classmethod
-    def build(cls, config: Any, data: Sequence[TrainingData], start: Path | None, device: str) -> Writing:
-        """As every task of a BART; of cells a new captioner."""
+    def trains_teacher(cls, config: Any) -> bool:
+        """Whether the captioner's tower is trained."""
+        return config.student.name == GRIDS and config.student.tower.trained
+
+    @classmethod
+    def build(cls, config: Any, data: Sequence[TrainingData], start: Path | None, device: str) -> Trainable:
+        """As every task of a BART; of cells a captioner, new or a run's."""
         if config.student.name == GRIDS:
-            return grid_captions.build(config, data, device)
+            return grid_captions.build(config, data, start, device)
+        if config.task.loss == "self-critical":
+            raise UserError(f"task.loss=self-critical is of --student {GRIDS}: leave it out")
         return super().build(config, data, start, device)
 
     @classmethod

@@ -1,22 +1,26 @@
-"""Fine-tuning: captions written from the cells of a cached grid, by cross-entropy (CLIP-ViL Direct, phase one)."""
+"""Fine-tuning: captions written from the cells of a cached grid (CLIP-ViL Direct): phase one by cross-entropy, phase
+two self-critical."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from mmkd_cli.core.contracts import Batch, Counts, Position, Targets, Teacher, Tokenize, TrainingData
-from mmkd_cli.core.errors import UserError, nearest
-from mmkd_cli.data.signals import GRID
-from mmkd_cli.students.grid_answerers import grid_batch, grid_names, grid_spec
+from mmkd_cli.core.contracts import Batch, Counts, Position, Teacher, Tokenize, Trainable, TrainingData
+from mmkd_cli.core.errors import UserError
 from mmkd_cli.students.grid_captioner import CaptionTokenizer, GridCaptioner
+from mmkd_cli.students.sight import Look, counted_channels, groups_of, open_sight
+from mmkd_cli.tasks.self_critical import SelfCritical, as_words
 from mmkd_cli.tasks.writing import Writing
-from mmkd_cli.tasks.written_feed import table_of, trained_splits, usable_rows
-from mmkd_cli.training.randomness import seed_all
+from mmkd_cli.tasks.written_feed import table_of, usable_rows
+from mmkd_cli.training.randomness import generator, seed_all
 
 _SPLITS = ("train", "val")
 COUNTED = 9_487
@@ -25,58 +29,114 @@ COUNTED = 9_487
 
 @dataclass
 class CaptionedGrids:
-    """Captions of a split with their pictures' grids (`core.contracts.Feed`). table: `texts` in Arrow format.
+    """Pictures of a split that have captions, with their grids (`core.contracts.Feed`).
 
-    table_rows, image_rows [rows]. cells: a grid is padded to so many.
+    table: `texts` in Arrow format. text_rows: of the captions, those of one picture together. starts [rows + 1]: where
+    a picture's begin among them. image_rows [rows]. item: the first picture's place among the references. captions: of
+    a picture that are learnt each time, 0: none.
     """
 
     name: str
     weight: float
     table: Any
-    table_rows: np.ndarray
+    text_rows: np.ndarray
+    starts: np.ndarray
     image_rows: np.ndarray
-    targets: Targets
+    item: int
+    look: Look
     tokenize: Tokenize
-    cells: int
-    mask_padding: bool
+    captions: int
+    seed: int
     stream: str = ""
 
     @property
     def rows(self) -> int:
-        return len(self.table_rows)
+        return len(self.image_rows)
 
     def load(self, rows: np.ndarray, at: Position) -> Batch:
-        """target_ids, target_mask int64 [B, T], and the cells (`students.grid_answerers.grid_batch`)."""
-        said = self.tokenize(self.table[self.table_rows[rows].tolist()].column("text").to_pylist())
-        of = self.targets.gather(grid_names(self.targets), self.image_rows[rows])
-        return {"target_ids": said["input_ids"], "target_mask": said["attention_mask"],
-                **grid_batch(of, self.cells, self.mask_padding)}  # fmt: skip
+        """item int64 [B], what `look` gives, and target_ids, target_mask int64 [B, S, T] of S captions, drawn anew each
+        epoch without one twice before all are there."""
+        batch = {"item": torch.from_numpy(self.item + rows), **self.look(self.image_rows[rows])}
+        if self.captions:
+            chosen = np.concatenate([self._drawn(row, at.epoch) for row in rows.tolist()])
+            said = self.tokenize(self.table[self.text_rows[chosen].tolist()].column("text").to_pylist())
+            shape = (len(rows), self.captions, -1)
+            batch |= {"target_ids": said["input_ids"].view(shape), "target_mask": said["attention_mask"].view(shape)}
+        return batch
+
+    def _drawn(self, row: int, epoch: int) -> np.ndarray:
+        """Places [captions] in text_rows."""
+        first, last = self.starts[row], self.starts[row + 1]
+        order = generator(self.seed, "captions", self.name, epoch, row).permutation(np.arange(first, last))
+        return np.resize(order, self.captions)
 
 
-def build(config: Any, data: Sequence[TrainingData], device: str) -> Writing:
-    """A new captioner, its words those that the training captions have `task.least` times, and feeds."""
-    specs = [grid_spec(one) for one in data]
-    channels = {spec.shape[-1] for spec in specs}
-    if len(channels) > 1:
-        raise UserError(f"the data's grids are {' and '.join(map(str, sorted(channels)))} wide: cache one teacher's")
-    tables = [table_of(one, "train", "texts", ("text", "image_row")) for one in data]
-    words = known_words([text for table in tables for text in table[:].column("text").to_pylist()], config.task.least)
-    seed_all(config.train.seed, "new weights")
-    model, cells = GridCaptioner(config.student, words, *channels), max(spec.shape[0] for spec in specs)
+def build(config: Any, data: Sequence[TrainingData], start: Path | None, device: str) -> Trainable:
+    """A captioner and feeds. New, its words are those that the training captions have `task.least` times."""
+    task, student = config.task, config.student
+    sight = open_sight(config, data, start)
+    if start is not None:
+        model = GridCaptioner.load(start, {"student": student.model_dump(mode="json")}, sight.teacher).train()
+        if sight.channels != model.channels:
+            raise UserError(f"the run's cells have {model.channels} channels, the data's {sight.channels}: name a "
+                            "cache of its own teacher")  # fmt: skip
+    elif task.loss == "self-critical":
+        raise UserError("task.loss=self-critical trains a run further that writes captions: name it by --model")
+    else:
+        tables = [table_of(one, "train", "texts", ("text", "image_row")) for one in data]
+        texts = [text for table in tables for text in table[:].column("text").to_pylist()]
+        seed_all(config.train.seed, "new weights")
+        model = GridCaptioner(student, known_words(texts, task.least), sight.channels)
+    model.tower = sight.tower
+    feeds: dict[str, list[CaptionedGrids]] = {}
+    for split in _SPLITS:
+        item = 0
+        feeds[split] = []
+        for one in data:
+            if sight.trains_on(one, split):
+                learnt = task.captions if task.loss == "cross-entropy" else 0
+                feed = _feed(one, split, model, sight.of(one, split), item, learnt, config.train.seed)
+                feeds[split].append(feed)
+                item += feed.rows
+    model = model.to(device)
+    if task.loss == "self-critical":
+        return SelfCritical(
+            model, task, *feeds.values(), *(references(model.tokenize, those) for those in feeds.values())
+        )
+    return GridWriting(model, task, *feeds.values())
 
-    def feed(one: TrainingData, split: str) -> CaptionedGrids:
-        table = table_of(one, split, "texts", ("text", "image_row"))
-        image_rows = table[:].column("image_row").to_numpy()
-        rows = usable_rows(one, split, "texts", image_rows, len(table))
-        targets = one.targets(split)
-        assert targets is not None
-        return CaptionedGrids(one.name, one.weight, table, rows, image_rows[rows], targets, model.tokenize, cells,
-                              config.student.mask_padding)  # fmt: skip
 
-    feeds, validation = (
-        [feed(one, split) for one in data if trained_splits(one, split, sees=True)] for split in _SPLITS
-    )
-    return Writing(model.to(device), config.task, feeds, validation)
+class GridWriting(Writing):
+    """Cross-entropy of a captioner, whose tower may be trained with it."""
+
+    def parameter_groups(self, peak_lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        """The model's, and its tower's."""
+        return groups_of(self.model, peak_lr, weight_decay)
+
+
+def _feed(
+    one: TrainingData, split: str, model: GridCaptioner, look: Look, item: int, captions: int, seed: int
+) -> CaptionedGrids:
+    table = table_of(one, split, "texts", ("text", "image_row"))
+    owners = table[:].column("image_row").to_numpy()
+    rows = usable_rows(one, split, "texts", owners, len(table))
+    rows = rows[np.argsort(owners[rows], kind="stable")]
+    image_rows, starts = np.unique(owners[rows], return_index=True)
+    return CaptionedGrids(
+        one.name, one.weight, table, rows, np.append(starts, len(rows)), image_rows, item, look, model.tokenize,
+        captions, seed,
+    )  # fmt: skip
+
+
+def references(tokenize: CaptionTokenizer, feeds: Sequence[CaptionedGrids]) -> list[list[str]]:
+    """The captions of each picture as the reward reads them."""
+    found: list[list[str]] = []
+    for feed in feeds:
+        said = tokenize(feed.table[feed.text_rows.tolist()].column("text").to_pylist())
+        lengths = said["attention_mask"].sum(1).tolist()
+        texts = [as_words(ids, length) for ids, length in zip(said["input_ids"].tolist(), lengths, strict=True)]
+        found += [texts[first:last] for first, last in pairwise(feed.starts.tolist())]
+    return found
 
 
 def known_words(captions: Sequence[str], least: int) -> list[str]:
@@ -90,11 +150,8 @@ def known_words(captions: Sequence[str], least: int) -> list[str]:
 
 def count(config: Any, teacher: Teacher | None) -> Counts:
     """Parameters on the meta device, with about COCO's words; the teacher's beside them."""
-    if teacher is None:
-        raise UserError("the cells' width comes from the teacher: name one ([teacher] name=..., or a cache)")
-    offered = teacher.signals()
-    if GRID not in offered:
-        raise UserError(f"teacher gives no signal {GRID!r}{nearest(GRID, offered)}")
-    model = GridCaptioner.empty(config.student, COUNTED, offered[GRID].shape[-1])
+    channels, tower = counted_channels(config.student, teacher)
+    model = GridCaptioner.empty(config.student, COUNTED, channels)
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    return Counts(sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained), teacher.parameters_count())
+    trained = tower + sum(n for n, trained in sizes if trained)
+    return Counts(tower + sum(n for n, _ in sizes), trained, teacher.parameters_count() if teacher and not tower else 0)

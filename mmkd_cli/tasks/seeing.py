@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mmkd_cli.core.config import key
-from mmkd_cli.core.contracts import Counts, Teacher, Tokenize, TrainingData
+from mmkd_cli.core.contracts import Counts, Teacher, Tokenize, Trainable, TrainingData
 from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.data.signals import signal_width
 from mmkd_cli.students.bart import Bart, Maps
@@ -52,7 +52,7 @@ class SeeingTask:
         return {}
 
     @classmethod
-    def build(cls, config: Any, data: Sequence[TrainingData], start: Path | None, device: str) -> Writing:
+    def build(cls, config: Any, data: Sequence[TrainingData], start: Path | None, device: str) -> Trainable:
         """BART with its weights (and new maps where it is no run), and feeds of `train` and, if there is, of `val`."""
         signal = config.task.image_signal
         widths = {signal_width(one, signal) for one in data}

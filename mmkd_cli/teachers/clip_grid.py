@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from mmkd_cli.architectures.clip_grids import PosEmbed, clip_cells
+from mmkd_cli.architectures.clip_grids import PosEmbed, clip_cells, grid_part
+from mmkd_cli.architectures.grids import GridTower, grid_signals
 from mmkd_cli.architectures.open_clip_models import OpenClipModel
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, SignalSpec
 from mmkd_cli.core.errors import UserError
-from mmkd_cli.teachers.grids import GridInput, grid_signals, grid_specs
+from mmkd_cli.teachers.grids import GridInput, grid_specs
 
 
 class ClipGridConfig(Config):
@@ -84,6 +85,11 @@ class ClipGrid:
         self._device, self._dtype = device, getattr(torch, dtype)
         model: Any = self._clip.load().eval().requires_grad_(False)
         self._visual = model.visual.to(device, self._dtype)
+
+    def tower(self, batch_norm: Literal["train", "frozen"], weights: bool = True) -> GridTower:
+        """The image tower to be trained, in float32; without weights to be filled by a checkpoint's."""
+        model: Any = self._clip.load() if weights else self._clip.build()
+        return GridTower(grid_part(model.visual, self.config.blocks), self._cells, self.picture_transform, batch_norm)
 
     def _cells(self, visual: Any, pixels: Tensor) -> Tensor:
         return clip_cells(visual, pixels, self.config.blocks, self.config.pos_embed)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
+from mmkd_cli.architectures.grids import CellsOf
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import SignalSpec
 from mmkd_cli.data.grid_transform import GridTransform
 from mmkd_cli.data.signals import GRID, GRID_MASK, GRID_SIZE
-
-CellsOf = Callable[[Tensor], Tensor]
-"""Normalised pixels [B, 3, H, W] -> a map [B, C, h, w]."""
 
 
 class GridInput(Config):
@@ -58,34 +53,3 @@ def grid_specs(cells: CellsOf, transform: Any, default: bool) -> dict[str, Signa
         specs[0] = SignalSpec(GRID, "images", (many, channels), default=default, along=(GRID_SIZE, GRID_MASK))
         specs.append(SignalSpec(GRID_MASK, "images", (many,), dtype="uint8", default=default))
     return {spec.name: spec for spec in specs}
-
-
-def grid_signals(
-    pixels: Tensor | Sequence[Tensor], cells: CellsOf, transform: Any, device: str, dtype: torch.dtype
-) -> dict[str, Any]:
-    """`grid_specs`' signals of uint8 pictures [3, h, w], of one size or of many: those of one size run together."""
-    kind = getattr(transform, "resize", "model")
-    pictures, inside = list(pixels), [None] * len(pixels)
-    if kind == "pad":
-        pictures, inside = map(list, zip(*map(transform.on_canvas, pictures), strict=True))
-    of_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for place, picture in enumerate(pictures):
-        of_size[tuple(picture.shape)].append(place)
-    grids: list[Any] = [None] * len(pictures)
-    sizes = torch.zeros(len(pictures), 2, dtype=torch.int32)
-    for places in of_size.values():
-        batch = torch.stack([pictures[place] for place in places]).to(device)
-        found = cells(transform.normalize(batch, dtype))
-        sizes[places] = torch.tensor(found.shape[2:], dtype=torch.int32)
-        for place, grid in zip(places, found.flatten(2).transpose(1, 2), strict=True):
-            grids[place] = grid
-    said: dict[str, Any] = {GRID: grids if kind == "short" else torch.stack(grids), GRID_SIZE: sizes}
-    if kind == "pad":
-        said[GRID_MASK] = torch.stack([_cells_inside(where, size) for where, size in zip(inside, sizes, strict=True)])
-    return said
-
-
-def _cells_inside(where: Any, size: Tensor) -> Tensor:
-    """bool [H, W] -> [cells]: whether a cell, an equal part of the picture, holds some of it."""
-    rows, columns = size.tolist()
-    return F.adaptive_max_pool2d(where[None].float(), (rows, columns)).flatten().to(torch.uint8)

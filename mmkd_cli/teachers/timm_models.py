@@ -11,6 +11,7 @@ import torch
 from timm.data import resolve_data_config
 from torch import Tensor, nn
 
+from mmkd_cli.architectures.grids import GridTower, grid_signals
 from mmkd_cli.architectures.state_dicts import read_state_dict
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, SignalSpec
@@ -19,7 +20,7 @@ from mmkd_cli.core.fingerprints import sha256_file
 from mmkd_cli.data.grid_transform import GridTransform
 from mmkd_cli.data.pictures import Transform
 from mmkd_cli.data.signals import GRID
-from mmkd_cli.teachers.grids import GridInput, grid_signals, grid_specs
+from mmkd_cli.teachers.grids import GridInput, grid_specs
 from mmkd_cli.teachers.timm_source import TimmSource, load_timm
 
 
@@ -107,10 +108,19 @@ class Timm:
     def parameters_count(self) -> int:
         return sum(parameter.numel() for parameter in self._skeleton.parameters())
 
-    def load(self, device: str, dtype: str = "float32") -> None:
-        file = self._source.weights_file()
-        model = self._source.build()
+    def tower(self, batch_norm: Literal["train", "frozen"], weights: bool = True) -> GridTower:
+        """The model without its classifier, to be trained, float32; without weights to be filled by a checkpoint's."""
+        model: Any = self._loaded() if weights else self._source.build()
+        model.reset_classifier(0)
+        return GridTower(model, self._cells, self.picture_transform, batch_norm)
+
+    def _loaded(self) -> nn.Module:
+        file, model = self._source.weights_file(), self._source.build()
         load_timm(model, read_state_dict(file, stand_ins=True), f"timm's {self._source.name}", file)
+        return model
+
+    def load(self, device: str, dtype: str = "float32") -> None:
+        model = self._loaded()
         self._device, self._dtype = device, getattr(torch, dtype)
         model = model.eval().requires_grad_(False).to(device, self._dtype)
         self._model = model.to(memory_format=torch.channels_last)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -131,12 +131,19 @@ def _by_thread(made: _Shares, steps: range, pin: bool) -> Generator[Shares, None
 
 def pinned(batch: Batch) -> Batch:
     """The batch with its tensors in page-locked memory, from where copies to a GPU run beside its work."""
-    return {name: value.pin_memory() if isinstance(value, Tensor) else value for name, value in batch.items()}
+    return {name: _each(value, Tensor.pin_memory) for name, value in batch.items()}
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with its tensors on the device; copies from pinned memory are not waited for."""
-    return {name: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for name, v in batch.items()}
+    return {name: _each(value, lambda one: one.to(device, non_blocking=True)) for name, value in batch.items()}
+
+
+def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A tensor changed, or each of a list of tensors (pictures of several sizes); what else there is stays."""
+    if isinstance(value, list):
+        return [_each(one, change) for one in value]
+    return change(value) if isinstance(value, Tensor) else value
 
 
 def rows_in(batch: Batch) -> int:

@@ -121,7 +121,7 @@ def test_cells_are_drawn_anew_for_each_picture(folder: Path) -> None:
     assert batch["grid"].shape == (12, 2, CHANNELS) and batch["grid_mask"].all()
     places = batch["cell_row"] * 2 + batch["cell_column"]
     assert (places[:, 0] < places[:, 1]).all() and len({tuple(row) for row in places.tolist()}) > 2
-    grids = feed.targets.gather(["grid"], feed.image_rows[np.arange(12)])["grid"]
+    grids = feed.look.targets.gather(["grid"], feed.image_rows[np.arange(12)])["grid"]
     for row in range(12):
         assert torch.equal(batch["grid"][row], grids[row, places[row]])
     (small,) = built(folder, cells=100).feeds  # more than there are

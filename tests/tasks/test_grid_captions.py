@@ -37,13 +37,50 @@ def captioned() -> TrainingData:
                         lambda split: grids, lambda split, table: none)  # fmt: skip
 
 
-def built(**keys: Any) -> Any:
+def several() -> TrainingData:
+    """Three pictures with one, two and three captions, in no order."""
+    rows = {"text_id": [*"abcdef"], "text": TEXTS[:6], "image_row": [2, 1, 2, 0, 2, 1]}
+    one, none = captioned(), np.array([], dtype=np.int64)
+    tables = {"images": one.tables("train")["images"], "texts": datasets.Dataset.from_dict(rows)}
+    return TrainingData("several", 1.0, ("train",), lambda split: tables, one.targets, lambda split, table: none)
+
+
+def test_a_picture_gives_its_captions_in_turn() -> None:
+    of = {0: {3}, 1: {1, 5}, 2: {0, 2, 4}}
+    feed = built(captions=2, data=several()).feeds[0]
+    numbers = {tuple(ids.tolist()): n for n, ids in enumerate(feed.tokenize(TEXTS[:6])["input_ids"])}
+    seen: dict[int, set[int]] = {0: set(), 1: set(), 2: set()}
+    for epoch in range(12):
+        batch = feed.load(np.array([2, 0, 1]), Position(epoch, 0, 0))
+        assert batch["item"].tolist() == [2, 0, 1] and batch["target_ids"].shape[:2] == (3, 2)
+        for picture, texts in zip((2, 0, 1), batch["target_ids"].tolist(), strict=True):
+            drawn = [numbers[tuple(ids)] for ids in texts]
+            assert set(drawn) <= of[picture] and (picture == 0 or drawn[0] != drawn[1])
+            seen[picture] |= set(drawn)
+    assert seen == of
+    again = built(captions=2, data=several()).feeds[0].load(np.array([2, 0, 1]), Position(11, 5, 3))
+    assert torch.equal(again["target_ids"], batch["target_ids"])
+
+
+def test_captions_of_a_picture_count_as_if_each_had_it() -> None:
+    made = built(captions=2, data=several())
+    batch = made.feeds[0].load(np.array([1, 2]), AT)
+    whole = made.forward(batch).row_losses["cross_entropy"]
+    for place in range(2):
+        one = {**batch, **{name: batch[name][:, place : place + 1] for name in ("target_ids", "target_mask")}}
+        torch.testing.assert_close(made.forward(one).row_losses["cross_entropy"], whole[place::2])
+    assert made.counts(batch)["cross_entropy"] == int(batch["target_mask"].sum())
+
+
+def built(data: TrainingData | None = None, **keys: Any) -> Any:
     task = registry.load("finetune_tasks", "caption")
     config = SimpleNamespace(
-        task=task.Config(**{"least": 1, "label_smoothing": 0.0, **keys}), train=TrainConfig(), student=SMALL
+        task=task.Config(**{"least": 1, "label_smoothing": 0.0, "captions": 1, **keys}),
+        train=TrainConfig(),
+        student=SMALL,
     )
     assert task.signals(config, {"texts"}) == ("grid",)
-    return task.build(config, [captioned()], None, "cpu")
+    return task.build(config, [data or captioned()], None, "cpu")
 
 
 def small(words: int = 5) -> GridCaptioner:
@@ -71,7 +108,7 @@ def test_cells_are_a_set_and_padding_is_nothing() -> None:
         torch.testing.assert_close(model.memory(grid[:, order], mask), said[:, order])
         longer, there = torch.cat([grid, torch.randn(1, 3, CHANNELS)], 1), torch.tensor([[True] * 4 + [False] * 3])
         torch.testing.assert_close(model.memory(longer, there)[:, :4], said)
-        words = {"target_ids": torch.tensor([[3, 4, 0]]), "target_mask": torch.ones(1, 3).long()}
+        words = {"target_ids": torch.tensor([[[3, 4, 0]]]), "target_mask": torch.ones(1, 1, 3).long()}
         one, two = (model.write({**words, "grid": g, "grid_mask": m})[0] for g, m in ((grid, mask), (longer, there)))
     torch.testing.assert_close(one, two)
 
@@ -82,7 +119,7 @@ def test_greedy_captions_are_the_likeliest_words_one_by_one() -> None:
     for row in range(2):
         ids: list[int] = []
         for _ in range(5):
-            padded = torch.tensor([[*ids, 0]])
+            padded = torch.tensor([[[*ids, 0]]])
             with torch.no_grad():
                 batch = {"grid": grid[row : row + 1], "grid_mask": mask[row : row + 1], "target_ids": padded,
                          "target_mask": torch.ones_like(padded)}  # fmt: skip
@@ -149,4 +186,11 @@ def test_the_chain_from_captions_to_a_score(mmkd: Any, tmp_path: Path) -> None:
         mmkd("evaluate", "--bench", "coco-caption", "--predictions", written["name"], "--json").stdout
     )
     assert document["counts"]["items"] == 6 and "CIDEr" in document["metrics"]
+    document = json.loads(
+        mmkd("finetune", "--task", "caption", "--student", "grid-captioner", "--model", "captioner", "--data", "world",
+             "--cache", "grids", "--name", "rewarded", "--set=task.loss=self-critical", "--set=train.max_steps=3",
+             "--set=train.batch_size=8", "--set=train.keep=max:val/cider", "--json").stdout
+    )  # fmt: skip
+    assert document["kept"]["val/cider"] >= 0
+    mmkd("generate", "--task", "caption", "--model", "rewarded", "--split", "val")
     assert "it serves --task caption" in mmkd("generate", "--task", "vqa", "--model", "captioner", code=2).stderr

@@ -147,7 +147,9 @@ def test_a_group_may_have_no_bound(tmp_path: Path) -> None:
         before = [p.detach().clone() for p in trained.model.parameters()]
         keys = config(optimizer="sgd", momentum=0.0, weight_decay=0.0, clip_norm=1e-6, max_steps=1, schedule="constant")
         train(trained, keys, tmp_path / kind, device=CPU)
-        moved[kind] = [float((p - b).abs().max()) for p, b in zip(trained.model.parameters(), before, strict=True)]
+        moved[kind] = [
+            float((p.detach() - b).abs().max()) for p, b in zip(trained.model.parameters(), before, strict=True)
+        ]
         flat = [way for way, p in zip(moved[kind], trained.model.parameters(), strict=True) if p.ndim < 2]
         assert max(flat) < 1e-7
     assert max(moved["bounded"]) < 1e-7 < 1e-4 < max(moved["unbounded"])
@@ -159,5 +161,5 @@ def test_values_of_a_gradient_are_bounded(tmp_path: Path) -> None:
     keys = config(optimizer="sgd", momentum=0.0, weight_decay=0.0, clip_value=1e-3, max_steps=1, schedule="constant",
                   peak_lr=1.0)  # fmt: skip
     train(trained, keys, tmp_path, device=CPU)
-    ways = [float((p - b).abs().max()) for p, b in zip(trained.model.parameters(), before, strict=True)]
+    ways = [float((p.detach() - b).abs().max()) for p, b in zip(trained.model.parameters(), before, strict=True)]
     assert max(ways) == pytest.approx(1e-3, rel=1e-3)

@@ -1,0 +1,79 @@
+"""Image towers that are trained with what sees through them: the cache's losses, what changes, what a run holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.architectures.tiny_language_models import tiny_bert
+from tests.contracts.tiny_teachers import timm_file
+
+PAD = [f"--set=teacher.grid.{key}={value}" for key, value in {"resize": "pad", "height": 64, "width": 96}.items()]
+SHORT = ["--set=train.max_steps=3", "--set=train.batch_size=8", "--set=train.log_every=1", "--set=train.warmup_steps=0"]
+
+
+@pytest.fixture
+def teacher(mmkd: Any, tmp_path: Path) -> list[str]:
+    """Flags of the teacher; the data `world` are prepared."""
+    mmkd("prepare-data", "--source", "scenes", "--name", "world", "--set", "source.train=16", "--set", "source.val=6",
+         "--set", "source.test=0")  # fmt: skip
+    return ["--teacher", f"timm:test_resnet:{timm_file('test_resnet', tmp_path, 0)}", *PAD]
+
+
+def losses(run: Path, *kinds: str) -> list[list[float]]:
+    text = (run / "metrics.jsonl").read_text(encoding="utf-8")
+    return [[line[kind] for kind in kinds] for line in map(json.loads, text.splitlines()) if "loss" in line]
+
+
+def test_a_tower_that_stays_gives_the_caches_losses(mmkd: Any, tmp_path: Path, teacher: list[str]) -> None:
+    bert = ["--student", "vlp", "--set", f"student.weights={tiny_bert(tmp_path / 'bert')}", "--data", "world", *SHORT]
+    mmkd("cache-teacher", *teacher, "--signals", "grid", "--data", "world", "--name", "grids", "--dtype", "float32")
+    mmkd("distill", "--method", "vlp", *bert, "--cache", "grids", "--set=method.cells=4", "--name", "cached")
+    still = [
+        "--set=student.tower.mode=trained",
+        "--set=student.tower.batch_norm=frozen",
+        "--set=student.tower.lr=1e-12",
+    ]
+    mmkd("distill", "--method", "vlp", *bert, *teacher, *still, "--set=method.cells=4", "--name", "beside")
+    kinds = ("loss", "mlm", "itm")
+    runs = tmp_path / "work" / "runs"
+    for cached, beside in zip(losses(runs / "cached", *kinds), losses(runs / "beside", *kinds), strict=True):
+        assert beside == pytest.approx(cached, rel=1e-4)
+
+
+def test_a_tower_is_trained_and_goes_on_with_its_run(mmkd: Any, tmp_path: Path, teacher: list[str]) -> None:
+    small = [f"--set=student.{key}={value}" for key, value in
+             {"width": 16, "layers": 1, "heads": 2, "feed": 16, "dropout": 0.0}.items()]  # fmt: skip
+    trained = ["--set=student.tower.mode=trained", "--set=student.tower.lr=0.01"]
+    first = [
+        "finetune",
+        "--task",
+        "caption",
+        "--student",
+        "grid-captioner",
+        "--data",
+        "world",
+        *teacher,
+        *small,
+        *trained,
+    ]
+    mmkd(*first, *SHORT, "--set=task.least=1", "--name", "captioner")
+    runs = tmp_path / "work" / "runs"
+    before = load_file(tmp_path / "model.safetensors")
+    tower = load_file(runs / "captioner" / "model" / "tower.safetensors")
+    assert tower.keys() <= before.keys() and any(not torch.equal(tower[name], before[name]) for name in tower)
+    assert not any(name.startswith("tower") for name in load_file(runs / "captioner" / "model" / "model.safetensors"))
+    again = ["finetune", "--task", "caption", "--student", "grid-captioner", "--model", "captioner", "--data", "world"]
+    mmkd(*again, "--set=task.loss=self-critical", "--set=student.tower.batch_norm=frozen", *SHORT, "--name", "rewarded")
+    after = load_file(runs / "rewarded" / "model" / "tower.safetensors")
+    assert all(torch.equal(after[name], tower[name]) for name in tower if "running" in name)  # its batch norms froze
+    said = mmkd(*first, *SHORT, "--live", "--name", "other", code=2).stderr
+    assert "is trained and not run live" in said
+    mmkd("cache-teacher", *teacher, "--signals", "grid", "--data", "world", "--name", "grids")
+    said = mmkd(*again, "--cache", "grids", "--set=student.tower.mode=cached", *SHORT, code=2).stderr
+    assert "trained its tower: no cache holds its grids" in said
