@@ -4,6 +4,7 @@ picture = scene(seed=0, index=7, split="train")
 draw(picture, size=64)      # uint8 [64, 64, 3]
 captions(picture)           # five texts
 questions(picture)          # five questions, ten answers each
+hypotheses(0, 2, "train")   # of the third 32 pictures: entailed, contradicted or left open
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from mmkd_cli.scenes.captions import captions
 from mmkd_cli.scenes.description import Ground, Scene, SceneObject
 from mmkd_cli.scenes.drawing import draw
 from mmkd_cli.scenes.geometry import Relation, position, relations
+from mmkd_cli.scenes.hypotheses import GROUP, HYPOTHESES, LABELS, Hypothesis, hypotheses
 from mmkd_cli.scenes.labels import CLASS_NAMES, class_label
 from mmkd_cli.scenes.questions import QUESTIONS, Question, questions
 from mmkd_cli.scenes.splits import SPLITS
@@ -24,6 +26,9 @@ __all__ = [
     "COLOURS",
     "FILLS",
     "GROUND_COLOURS",
+    "GROUP",
+    "HYPOTHESES",
+    "LABELS",
     "POSITIONS",
     "QUESTIONS",
     "RELATIONS",
@@ -33,6 +38,7 @@ __all__ = [
     "SWAP_KINDS",
     "TEXTURES",
     "Ground",
+    "Hypothesis",
     "Question",
     "Relation",
     "Scene",
@@ -41,6 +47,7 @@ __all__ = [
     "captions",
     "class_label",
     "draw",
+    "hypotheses",
     "position",
     "questions",
     "relations",

@@ -1,5 +1,5 @@
-"""The built-in world as a source: pictures drawn when their row is written; five captions and five questions of each,
-and a class label."""
+"""The built-in world as a source: pictures drawn when their row is written; five captions and five questions of each
+(or three hypotheses, in the mean), and a class label."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from PIL import Image
 from mmkd_cli import scenes
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import SourceTable
+from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.tables import image_features, question_features, text_features
+from mmkd_cli.scenes.question_files import pair_ids
 
 CAPTIONS = 5
 """Of each scene."""
@@ -36,6 +38,8 @@ class ScenesConfig(Config):
     label: Literal["shape", "colour", "colour-shape"] = key("shape", "what of the largest object is the class",
                                                             source="[U]")  # fmt: skip
     questions: bool = key(True, "whether questions and answers are written, too", source="[U]", absent=False)
+    hypotheses: bool = key(False, "in place of questions: sentences that pictures entail, contradict or leave open, "
+                           "as in SNLI-VE, three a picture", source="[U]", absent=False)  # fmt: skip
 
 
 class Scenes:
@@ -46,6 +50,11 @@ class Scenes:
     def __init__(self, config: ScenesConfig) -> None:
         self.config = config
         self._rows = {split: getattr(config, split) for split in scenes.SPLITS if getattr(config, split)}
+        if config.hypotheses and config.objects == 1:
+            raise UserError("source.hypotheses: single objects leave nothing open: leave source.objects out")
+        if config.hypotheses and (few := [split for split, rows in self._rows.items() if rows < scenes.GROUP]):
+            raise UserError(f"source.hypotheses: they are made for {scenes.GROUP} pictures together, and "
+                            f"source.{few[0]} is {self._rows[few[0]]}: ask for more")  # fmt: skip
 
     def missing(self) -> Iterator[str]:
         """Nothing is read."""
@@ -59,16 +68,23 @@ class Scenes:
         first = self._scene(0, split)
         digest = hashlib.sha256(scenes.draw(first, self.config.size).tobytes())
         digest.update("\n".join(scenes.captions(first, plain=self.config.plain)).encode())
-        if self.config.questions:
+        if self.config.hypotheses:
+            digest.update(repr(self._hypotheses(0, split)).encode())
+        elif self.config.questions:
             digest.update(repr(scenes.questions(first)).encode())
         return digest.hexdigest()
 
     def _scene(self, row: int, split: str) -> scenes.Scene:
         return scenes.scene(self.config.seed, row, split, self.config.objects, plain=self.config.plain)
 
+    def _hypotheses(self, group: int, split: str) -> tuple[scenes.Hypothesis, ...]:
+        return scenes.hypotheses(self.config.seed, group, split, self.config.objects, plain=self.config.plain)
+
     def tables(self) -> Sequence[SourceTable]:
         """`images`, `texts` and `questions` of each split with rows."""
-        kinds = [self._images, self._texts, *([self._questions] if self.config.questions else [])]
+        kinds = [self._images, self._texts]
+        if self.config.hypotheses or self.config.questions:
+            kinds.append(self._judged if self.config.hypotheses else self._questions)
         return [of(split, rows) for split, rows in self._rows.items() for of in kinds]
 
     def _images(self, split: str, rows: int) -> SourceTable:
@@ -105,3 +121,17 @@ class Scenes:
                                "answer": one.answer, "answers": list(one.answers)}  # fmt: skip
 
         return SourceTable("questions", split, rows * each, question_features(), read)
+
+    def _judged(self, split: str, rows: int) -> SourceTable:
+        """Hypotheses as the source `snli-ve` reads them."""
+        each = scenes.GROUP * scenes.HYPOTHESES
+
+        def read(first: int, last: int) -> Iterator[dict[str, Any]]:
+            for group in range(first // each, -(-last // each)):
+                found = self._hypotheses(group, split)
+                for place, (one, pair) in enumerate(zip(found, pair_ids(found, split), strict=True), group * each):
+                    if first <= place < last:
+                        yield {"question_id": pair, "question": one.text, "image_row": one.row, "question_type": "",
+                               "answer_type": "", "answer": one.label, "answers": [one.label]}  # fmt: skip
+
+        return SourceTable("questions", split, rows // scenes.GROUP * each, question_features(), read)
