@@ -1,6 +1,6 @@
 """MCAN (Yu et al. 2019, arXiv 1906.10770), the plain one: self-attention on words, words guide attention on cells.
 
-B questions of L words, K cells of C channels, A answers, width D.
+B questions of L words, K cells of C channels, A answers, width D, F of both together.
 """
 
 from __future__ import annotations
@@ -70,11 +70,15 @@ class Pool(nn.Module):
 
 
 class Mcan(nn.Module):
-    """Words and cells through `layers` layers each, pooled, added, normalised, classified."""
+    """Words and cells through `layers` layers each, pooled, added, normalised, classified.
+
+    pictures: vectors of a question with each of so many are classified together, by a layer more: one alone would add
+    what each picture says, and never compare them.
+    """
 
     def __init__(
         self, words: nn.Embedding, channels: int, answers: int, *, width: int = 512, layers: int = 6, heads: int = 8,
-        fused: int = 1024, dropout: float = 0.1,
+        fused: int = 1024, dropout: float = 0.1, pictures: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
         self.words = words
@@ -84,12 +88,19 @@ class Mcan(nn.Module):
         self.image = nn.ModuleList(Layer(width, heads, dropout, guided=True) for _ in range(layers))
         self.pool_text, self.pool_image = Pool(width, fused, dropout), Pool(width, fused, dropout)
         self.norm, self.answer = nn.LayerNorm(fused), nn.Linear(fused, answers)
+        if pictures > 1:
+            self.answer = nn.Sequential(nn.Linear(pictures * fused, fused), nn.ReLU(), self.answer)
 
     def forward(self, ids: Tensor, mask: Tensor, grid: Tensor, grid_mask: Tensor) -> Tensor:
         """ids, mask [B, L], grid [B, K, C], grid_mask bool [B, K] -> logits [B, A]."""
-        text, image = self._read(ids, mask, grid, grid_mask)
-        logits: Tensor = self.answer(self.norm(self.pool_text(text, mask.bool()) + self.pool_image(image, grid_mask)))
+        logits: Tensor = self.answer(self.joint(ids, mask, grid, grid_mask))
         return logits
+
+    def joint(self, ids: Tensor, mask: Tensor, grid: Tensor, grid_mask: Tensor) -> Tensor:
+        """What words and cells say together [B, F]."""
+        text, image = self._read(ids, mask, grid, grid_mask)
+        both: Tensor = self.norm(self.pool_text(text, mask.bool()) + self.pool_image(image, grid_mask))
+        return both
 
     def attention(self, ids: Tensor, mask: Tensor, grid: Tensor, grid_mask: Tensor) -> Tensor:
         """Share of each cell in the pooled picture [B, K]."""

@@ -1,6 +1,6 @@
 """Pythia v0.1 (Jiang et al. 2018, arXiv 1807.09956) as CLIP-ViL ran it: a question attends to the cells of a grid.
 
-B questions of L words, K cells of C channels, A answers.
+B questions of L words, K cells of C channels, A answers, F of both together.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ def hidden(inputs: int, outputs: int) -> nn.Sequential:
 class Pythia(nn.Module):
     """word vectors [V, w] -> LSTM -> two glimpses of the question -> one of the cells -> product -> answers.
 
-    text: width of the LSTM. wide: of attention and fusion. small: of the answers' text path.
+    text: width of the LSTM. wide: of attention and fusion. small: of the answers' text path. pictures: products of a
+    question with each of so many are classified together.
     """
 
     def __init__(
-        self, words: nn.Embedding, channels: int, answers: int, *, text: int = 1024, wide: int = 5000, small: int = 300
-    ) -> None:
+        self, words: nn.Embedding, channels: int, answers: int, *, text: int = 1024, wide: int = 5000, small: int = 300,
+        pictures: int = 1,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.words = words
         self.lstm = nn.LSTM(words.embedding_dim, text, batch_first=True)
@@ -31,14 +33,22 @@ class Pythia(nn.Module):
         self.look_image, self.look_text = hidden(channels, wide), hidden(2 * text, wide)
         self.look = nn.Linear(wide, 1)
         self.fuse_image, self.fuse_text = hidden(channels, wide), hidden(2 * text, wide)
-        self.by_text = nn.Sequential(hidden(wide, small), nn.Linear(small, answers))
-        self.by_image = nn.Sequential(hidden(wide, wide), nn.Linear(wide, answers))
+        self.by_text = nn.Sequential(hidden(pictures * wide, small), nn.Linear(small, answers))
+        self.by_image = nn.Sequential(hidden(pictures * wide, wide), nn.Linear(wide, answers))
 
     def forward(self, ids: Tensor, mask: Tensor, grid: Tensor, grid_mask: Tensor) -> Tensor:
         """ids, mask [B, L], grid [B, K, C], grid_mask bool [B, K] -> logits [B, A]."""
+        return self.answer(self.joint(ids, mask, grid, grid_mask))
+
+    def joint(self, ids: Tensor, mask: Tensor, grid: Tensor, grid_mask: Tensor) -> Tensor:
+        """What words and cells say together [B, F]."""
         text = self._read(ids, mask)
         seen = (self._look(text, grid, grid_mask) * grid).sum(1)
-        joint = self.fuse_image(seen) * self.fuse_text(text)
+        both: Tensor = self.fuse_image(seen) * self.fuse_text(text)
+        return both
+
+    def answer(self, joint: Tensor) -> Tensor:
+        """[B, pictures * F] -> logits [B, A]."""
         logits: Tensor = self.by_text(joint) + self.by_image(joint)
         return logits
 

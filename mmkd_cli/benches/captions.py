@@ -113,7 +113,7 @@ class Captions:
             true = [(text, "reference") for text in items.references[place]]
             return Said(items.ids[place], "", captions[place], true, None, f"CIDEr {cider[place]:.3f}")
 
-        pictures = folder or Stored.of(given, items.image_rows)
+        pictures = folder or Stored.of(given, [[row] for row in items.image_rows])
         scores.page = [*left_out, *text_page.section("Captions", shown, len(items), said, pictures)]
         return scores
 

@@ -17,7 +17,7 @@ from mmkd_cli.benches.judged_files import read_said, read_said_csv, read_said_li
 from mmkd_cli.benches.outcomes import clusters
 from mmkd_cli.benches.prepared_references import prepared_judged
 from mmkd_cli.benches.result_files import in_order
-from mmkd_cli.benches.text_page import Folder, Said
+from mmkd_cli.benches.text_page import Folder, Said, Stored
 from mmkd_cli.core import console
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import BenchInput, Scores
@@ -131,12 +131,15 @@ class JudgedBench:
             )  # fmt: skip
             scores.intervals = {n: percentile_interval(drawn[:, k]) for k, n in enumerate(outcomes)}
         scores.items = _lines(items, answers, outcomes)
-        pictures = Folder.of(self.config.images, lambda place: [f"{items[place].images[0]}{suffix}" for suffix in
-                                                                (".jpg", ".png", "")])  # fmt: skip
+        folder = Folder.of(self.config.images, lambda place: [f"{items[place].images[0]}{suffix}" for suffix in
+                                                              (".jpg", ".png", "")])  # fmt: skip
+        stored = Stored.of(given, [one.rows for one in items]) if self.config.annotations is None else None
+        heat = stored.heated(given.heat, lambda place: items[place].asked) if stored else None
         for title, chosen in (("Wrong", right == 0), ("Right", right == 1)):
             places = np.flatnonzero(chosen).tolist()
             shown = text_page.drawn(places, self.config.shown, self.config.seed)
-            scores.page += text_page.section(title, shown, len(places), partial(_said, items, answers), pictures)
+            said = partial(_said, items, answers)
+            scores.page += text_page.section(title, shown, len(places), said, folder or stored, heat)
         if self.official_items:
             scores.official = len(items) == self.official_items.get(self.default_split)
         if scores.official:

@@ -57,7 +57,7 @@ def prepared_judged(data: Any, split: str) -> tuple[list[Judged], frozenset[str]
             items.append(Judged(
                 table["question_id"][row], table["question"][row], table["answer"][row],
                 tuple(pictures[one] for one in rows), {kind: name for kind, name in kinds.items() if name},
-                table["question_type"][row],
+                table["question_type"][row], tuple(rows),
             ))  # fmt: skip
     if not items:
         raise UserError(f"{data.artifact.label}: no question of {split!r} has an answer: name another --split")

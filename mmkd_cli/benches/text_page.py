@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mmkd_cli.core.contracts import BenchInput
+from mmkd_cli.core.contracts import BenchInput, Heat
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.pictures import PictureError, decode
-from mmkd_cli.reports.blocks import Block, Card, Heading, Paragraph, Query, thumbnail
+from mmkd_cli.reports.blocks import Block, Card, Heading, Paragraph, Query, side_by_side, thumbnail
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,19 @@ def drawn(places: Sequence[int], shown: int, seed: int) -> list[int]:
 
 
 def section(title: str, places: Sequence[int], of: int, said: Callable[[int], Said],
-            picture: Callable[[int], Image.Image] | None) -> list[Block]:  # fmt: skip
-    """A heading, and these items (some of `of`): picture and text, then what people say."""
+            picture: Callable[[int], Image.Image] | None, heat: Callable[[int], Image.Image] | None = None
+            ) -> list[Block]:  # fmt: skip
+    """A heading, and these items (some of `of`): picture and text, then what people say. heat: the picture again, with
+    what the model looked at, above what it said."""
     if not places:
         return []
-    blocks: list[Block] = [Heading(title), Paragraph(f"{len(places)} of {of:,} such items, drawn at random.")]
+    shown = f"{len(places)} of {of:,} such items, drawn at random."
+    looked = " Over the second picture lies what the model looked at: red the most." if heat else ""
+    blocks: list[Block] = [Heading(title), Paragraph(shown + looked)]
     for place in places:
         item = said(place)
         asked = Card(thumbnail(picture(place)) if picture else None, item.asked, None, item.item)
-        answer = Card(None, item.text or "(nothing)", item.right, item.note)
+        answer = Card(thumbnail(heat(place)) if heat else None, item.text or "(nothing)", item.right, item.note)
         blocks.append(Query(asked, [answer, *(Card(None, text, None, note) for text, note in item.true)]))
     return blocks
 
@@ -81,15 +85,25 @@ class Folder:
 
 @dataclass(frozen=True)
 class Stored:
-    """Pictures of a prepared table by the item's place. rows [n]: each item's row of the table."""
+    """Pictures of a prepared table by the item's place. rows [n]: each item's rows of the table."""
 
     images: Any
-    rows: Sequence[int]
+    rows: Sequence[Sequence[int]]
 
     @classmethod
-    def of(cls, given: BenchInput, rows: Sequence[int]) -> Stored | None:
+    def of(cls, given: BenchInput, rows: Sequence[Sequence[int]]) -> Stored | None:
         """None where no prepared data are given."""
         return cls(given.data.table("images", given.split), rows) if given.data is not None else None
 
+    def each(self, place: int) -> list[Image.Image]:
+        images = self.images.with_format("arrow")
+        return [decode(images[row]["image"][0]["bytes"].as_py()) for row in self.rows[place]]
+
     def __call__(self, place: int) -> Image.Image:
-        return decode(self.images.with_format("arrow")[self.rows[place]]["image"][0]["bytes"].as_py())
+        return side_by_side(self.each(place))
+
+    def heated(self, heat: Heat | None, asked: Callable[[int], str]) -> Callable[[int], Image.Image] | None:
+        """The same with what a model looked at. asked(place): the question."""
+        if heat is None:
+            return None
+        return lambda place: side_by_side(heat(asked(place), self.rows[place], self.each(place)))

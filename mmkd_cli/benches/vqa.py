@@ -95,11 +95,14 @@ class Vqa:
         if self.config.bootstrap:
             scores.intervals = {name: self._interval(items, *outcome) for name, outcome in outcomes.items()}
         scores.items = _lines(items, answers, outcomes)
-        pictures = Folder.of(self.config.images, items.picture_files) or Stored.of(given, items.image_rows)
+        stored = Stored.of(given, [[row] for row in items.image_rows])
+        pictures = Folder.of(self.config.images, items.picture_files) or stored
+        heat = stored.heated(given.heat, lambda place: items.asked[place]) if stored else None
         for title, chosen in (("Wrong", accuracy == 0), ("Right, or right for some", accuracy > 0)):
             places = np.flatnonzero(chosen).tolist()
             shown = text_page.drawn(places, self.config.shown, self.config.seed)
-            scores.page += text_page.section(title, shown, len(places), _shown(items, answers, accuracy), pictures)
+            said = _shown(items, answers, accuracy)
+            scores.page += text_page.section(title, shown, len(places), said, pictures, heat)
         scores.official = len(items) == self.official_questions
         if scores.official:
             scores.quoted = quoted_rows(self.config.name)

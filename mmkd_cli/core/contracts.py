@@ -461,7 +461,8 @@ class TrainingData:
 class TextItem(NamedTuple):
     """What a text is written for. source: what the model reads. prefix: how a decoder must begin.
 
-    image_row: of the images table, -1 without a picture. asked: what a person would be shown beside the text.
+    image_row: of the images table, -1 without a picture; more_rows: of further pictures. asked: what a person would be
+    shown beside the text.
     """
 
     id: str
@@ -469,12 +470,14 @@ class TextItem(NamedTuple):
     prefix: str = ""
     image_row: int = -1
     asked: str = ""
+    more_rows: tuple[int, ...] = ()
 
 
 class Task(Protocol):
     """What `generate --task` names. Rows are those of `table` unless files of its own hold the items.
 
-    sees: whether each text is about a picture. file: the official result file's name; JSON lines where it ends so.
+    sees: whether each text is about a picture. file: the official result file's name; JSON lines, or values parted by
+    commas with no header, where it ends so.
     inputs: what `generate` is given in place of data: image, question, prompt.
     """
 
@@ -509,6 +512,10 @@ class Task(Protocol):
         ...
 
 
+Heat = Callable[[str, Sequence[int], Sequence["Image"]], list["Image"]]
+"""A question, the rows of its pictures, the pictures -> these with what the model looked at drawn over them."""
+
+
 # ------------------------------------------------------------------------------------------------ benches
 @dataclass
 class BenchInput:
@@ -516,6 +523,7 @@ class BenchInput:
 
     What is not given is None.
 
+    heat: of the model that wrote the answers of `predictions`, where it is there and the data are those that it saw.
     layer: the model's output to measure, None for its own default. precision: float32 or bfloat16, of the forward.
     metrics_only: no intervals, items or page (a callback in training).
     """
@@ -524,6 +532,7 @@ class BenchInput:
     denoiser: LatentDenoiser | None = None
     data: Any = None
     split: str | None = None
+    heat: Heat | None = None
     targets: Callable[[str], Targets | None] | None = None
     embeddings: Mapping[str, np.ndarray] | None = None
     predictions: Path | None = None

@@ -114,6 +114,8 @@ TABLES: dict[str, dict[str, Entry]] = {
         "vqa": Entry("mmkd_cli.tasks.answering:VqaAnswering", "one of the common answers, from a grid (VQA v2)"),
         "gqa": Entry("mmkd_cli.tasks.answering:Gqa", "the same of GQA's single answers"),
         "snli-ve": Entry("mmkd_cli.tasks.answering:SnliVe", "whether a photo entails a sentence, from a grid"),
+        "nlvr": Entry("mmkd_cli.tasks.answering:Nlvr", "whether a statement about a drawn picture is true"),
+        "nlvr2": Entry("mmkd_cli.tasks.answering:Nlvr2", "whether a statement about two photos is true"),
         "summarization": Entry(
             "mmkd_cli.tasks.summarization:Summarization", "a summary, or any text, written for each text"
         ),
@@ -124,6 +126,8 @@ TABLES: dict[str, dict[str, Entry]] = {
     "tasks": {
         "caption": Entry("mmkd_cli.tasks.caption:Caption", "a caption of each picture"),
         "vqa": Entry("mmkd_cli.tasks.vqa:Vqa", "an answer to each question about a picture"),
+        "nlvr": Entry("mmkd_cli.tasks.statements:Nlvr", "whether a statement about a drawn picture is true"),
+        "nlvr2": Entry("mmkd_cli.tasks.statements:Nlvr2", "whether a statement about two photos is true"),
         "text": Entry("mmkd_cli.tasks.text:Text", "a summary, another style, a continuation of each text"),
     },
     "benches": {

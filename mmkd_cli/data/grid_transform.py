@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 from mmkd_cli.core.contracts import View
 from mmkd_cli.core.errors import UserError
-from mmkd_cli.data.pictures import RESAMPLING, normalized
+from mmkd_cli.data.pictures import RESAMPLING, Transform, normalized
 
 if TYPE_CHECKING:
     import torch
@@ -64,13 +65,27 @@ class GridTransform:
     def on_canvas(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 [3, h, w] -> the same in the middle of its canvas [3, H, W], and bool [H, W]: where the picture is."""
         _, h, w = pixels.shape
-        small, large = sorted((self.height, self.width))
-        rows, columns = (small, large) if w > h else (large, small)
+        rows, columns = self._canvas(w, h)
         top, left = (rows - h) // 2, (columns - w) // 2
         canvas, inside = pixels.new_zeros((3, rows, columns)), pixels.new_zeros((rows, columns)).bool()
         canvas[:, top : top + h, left : left + w] = pixels
         inside[top : top + h, left : left + w] = True
         return canvas, inside
+
+    def seen(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Where the result, of pad the whole canvas, lies on a picture of this size: left, top, right, bottom in
+        fractions of it; of a canvas below 0 and above 1."""
+        if self.resize != "pad":
+            return 0.0, 0.0, 1.0, 1.0
+        w, h = self._own_aspect(width, height)
+        rows, columns = self._canvas(w, h)
+        top, left = (rows - h) // 2, (columns - w) // 2
+        return -left / w, -top / h, (columns - left) / w, (rows - top) / h
+
+    def _canvas(self, width: int, height: int) -> tuple[int, int]:
+        """Rows and columns of pixels."""
+        small, large = sorted((self.height, self.width))
+        return (small, large) if width > height else (large, small)
 
     def normalize(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
         """uint8 [B, 3, H, W] on any device to (x / 255 - mean) / std, computed in float32."""
@@ -79,3 +94,9 @@ class GridTransform:
     def identity(self) -> dict[str, Any]:
         """Everything that changes what a model sees."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+def recorded_transform(said: Mapping[str, Any]) -> Transform | GridTransform:
+    """The transform of which a teacher's identity holds this."""
+    keys: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+    return GridTransform(**keys) if "height" in keys else Transform(**keys)

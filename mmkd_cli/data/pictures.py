@@ -183,6 +183,14 @@ class Transform:
                 image = enhance(image).enhance(factor)
         return image
 
+    def seen(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """What is left of a picture of this size: left, top, right, bottom in fractions of it."""
+        sides = (self.resize_size, self.resize_size)
+        if self.resize == "shortest":
+            sides = shortest_side(width, height, self.resize_size)
+        across, down = ((side - kept) / 2 / side for side, kept in zip(sides, reversed(self.size), strict=True))
+        return across, down, 1 - across, 1 - down
+
     def normalize(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
         """uint8 [B, 3, H, W] on any device to (x / 255 - mean) / std, computed in float32."""
         return normalized(pixels, self.mean, self.std, dtype)

@@ -10,14 +10,20 @@ from mmkd_cli.core.errors import UserError, nearest
 if TYPE_CHECKING:
     from torch import Tensor
 
-GRID, GRID_SIZE, GRID_MASK = "grid", "grid_size", "grid_mask"
-"""Cells of a picture, its rows and columns of cells, and which of a padded picture's cells hold some of it."""
+GRID, GRID_SIZE, GRID_MASK, GRID_BOXES = "grid", "grid_size", "grid_mask", "grid_boxes"
+"""Cells of a picture, its rows and columns of cells, and which of a padded picture's cells hold some of it; where each
+lies of cells that are regions: left, top, right, bottom, in fractions of the picture."""
 
 
 def dense(value: Tensor | Ragged) -> Tensor:
     """A signal that has the same shape in each row."""
     assert not isinstance(value, Ragged)
     return value
+
+
+def padded(value: Tensor | Ragged, length: int = 0) -> Tensor:
+    """[rows, longest, ...] of a signal that may vary in length (`Ragged.padded`)."""
+    return value.padded(length) if isinstance(value, Ragged) else value
 
 
 def signal_width(data: TrainingData, signal: str) -> int:

@@ -12,7 +12,7 @@ import torch
 from mmkd_cli.core.contracts import Batch, Position, TrainingData
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.answers import soft_scores
-from mmkd_cli.data.signals import GRID, GRID_SIZE
+from mmkd_cli.data.signals import GRID, GRID_BOXES, GRID_SIZE
 from mmkd_cli.losses.masked_words import IGNORED, masked
 from mmkd_cli.students.sight import Look, Sight, kept_cells
 from mmkd_cli.training.randomness import generator
@@ -123,7 +123,7 @@ def shown_feed(
     if not len(rows):
         raise UserError(f"data {data.name!r}, {split!r}: pictures with texts are needed")
     targets = data.targets(split)
-    if sight.tower is None and (targets is None or GRID_SIZE not in targets.specs):
+    if sight.tower is None and (targets is None or not {GRID_SIZE, GRID_BOXES} & targets.specs.keys()):
         raise UserError(f"the cache of data {data.name!r} has no grid_size in {split!r}: make it by --signals grid")
     if model.tokenize.tokenizer.mask_token_id is None:
         raise UserError("student.weights: its tokenizer has no mask token: name a BERT")

@@ -83,6 +83,23 @@ class Query:
 Block = Heading | Paragraph | Table | Figure | Pictures | Query
 
 
+def side_by_side(images: Sequence[Image]) -> Image:
+    """Pictures of one height on a row, parted by a white line."""
+    from PIL import Image as Pictures
+
+    if len(images) == 1:
+        return images[0]
+    height = min(image.height for image in images)
+    same = [image.convert("RGB").resize((max(1, image.width * height // image.height), height)) for image in images]
+    gap = max(1, height // 32)
+    row = Pictures.new("RGB", (sum(image.width for image in same) + gap * (len(same) - 1), height), "white")
+    left = 0
+    for image in same:
+        row.paste(image, (left, 0))
+        left += image.width + gap
+    return row
+
+
 def thumbnail(image: Image, side: int = THUMBNAIL_PX) -> str:
     """A picture as the data URI of a JPEG whose longer side is at most `side` px."""
     small = image.convert("RGB")

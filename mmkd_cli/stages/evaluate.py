@@ -168,7 +168,8 @@ class Job:
         config, opened = self.config, self.opened
         if config.predictions is not None:
             assert self.scored is not None
-            return BenchInput(predictions=Path(config.predictions), split=self.split, data=self.scored.data)
+            return BenchInput(predictions=Path(config.predictions), split=self.split, data=self.scored.data,
+                              heat=self.scored.heat())  # fmt: skip
         if opened is None:
             from mmkd_cli.benches.embeddings_file import read_embeddings
 

@@ -6,6 +6,8 @@ prompt the text is said, and nothing is written.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
 import time
@@ -229,7 +231,7 @@ class Job:
                 items = self._items(number * size, min((number + 1) * size, work["rows"]))
                 lines = [
                     {"id": item.id, "image_row": item.image_row, "asked": item.asked, "raw": raw,
-                     "text": self.task.text_of(item, raw)}
+                     "text": self.task.text_of(item, raw), **({"more_rows": item.more_rows} if item.more_rows else {})}
                     for item, raw in zip(items, self._written(writer, items, meter), strict=True)
                 ]  # fmt: skip
                 paths.write_atomic(_part(folder, number), "".join(map(_line, lines)))
@@ -239,14 +241,15 @@ class Job:
         items = enumerate(self.task.items(self.opened.tables, first, last), first)
         return [
             item for row, item in items
-            if row not in own and not (self.task.sees and (item.image_row < 0 or item.image_row in pictures))
+            if row not in own and not (self.task.sees and any(seen < 0 or seen in pictures for seen in _rows(item)))
         ]  # fmt: skip
 
     def _written(self, writer: Writer, items: Sequence[TextItem], meter: console.Meter | None = None) -> list[str]:
         images = None
         if self.opened.vectors is not None and items:
-            rows, back = np.unique([item.image_row for item in items], return_inverse=True)
-            images = self.opened.vectors(rows)[back.tolist()]
+            seen = np.array([_rows(item) for item in items])
+            rows, back = np.unique(seen, return_inverse=True)
+            images = self.opened.vectors(rows)[back.reshape(seen.shape if seen.shape[1] > 1 else -1).tolist()]
         return self._ask(writer, items, images, meter)
 
     def _ask(
@@ -273,9 +276,7 @@ class Job:
             for line in _lines(folder, artifact.plan["work"]):
                 out.write(_line(line))
                 official.append(self.task.official(line["id"], line["text"]))
-        in_lines = self.task.file.endswith(".jsonl")
-        text = "".join(map(_line, official)) if in_lines else json.dumps(official, ensure_ascii=False) + "\n"
-        paths.write_atomic(folder / self.task.file, text)
+        paths.write_atomic(folder / self.task.file, official_file(self.task.file, official))
         write_page_of(folder, self.opened, self.task, self.config)
         names = ["predictions.jsonl", self.task.file, "report.html"]
         files = {name: FileRecord.of(folder / name) for name in names}
@@ -307,7 +308,8 @@ def _single(config: Config, task: type[Task]) -> str | None:
         return None
     name = _name(config.task)
     if odd := [flag for flag in given if flag not in task.inputs]:
-        raise UserError(f"--{odd[0]}: the task {name!r} takes {' and '.join(f'--{one}' for one in task.inputs)}")
+        takes = " and ".join(f"--{one}" for one in task.inputs) or "prepared data alone"
+        raise UserError(f"--{odd[0]}: the task {name!r} takes {takes}")
     if missing := [flag for flag in task.inputs if flag not in given]:
         raise UserError(f"--{missing[0]} is needed beside --{next(iter(given))}: the task {name!r} takes both")
     for flag in ("data", "cache", "split"):
@@ -339,3 +341,17 @@ def _lines(folder: Path, work: dict[str, int]) -> Iterator[dict[str, Any]]:
 
 def _line(value: dict[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False) + "\n"
+
+
+def _rows(item: TextItem) -> tuple[int, ...]:
+    """Of the pictures that an item is about."""
+    return (item.image_row, *item.more_rows)
+
+
+def official_file(name: str, rows: Sequence[dict[str, Any]]) -> str:
+    """A result file's text, as its name's end says."""
+    if name.endswith(".csv"):
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows(row.values() for row in rows)
+        return out.getvalue()
+    return "".join(map(_line, rows)) if name.endswith(".jsonl") else json.dumps(rows, ensure_ascii=False) + "\n"

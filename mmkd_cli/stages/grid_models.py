@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,24 +14,31 @@ from mmkd_cli.architectures.generation import GenerationConfig
 from mmkd_cli.architectures.writer import Asked
 from mmkd_cli.core.contracts import Batch, Targets
 from mmkd_cli.core.errors import UserError
-from mmkd_cli.data.signals import GRID, GRID_MASK, GRID_SIZE
-from mmkd_cli.students.grid_answerers import grid_batch, grid_names
+from mmkd_cli.data.grid_transform import recorded_transform
+from mmkd_cli.data.signals import GRID, GRID_BOXES, GRID_MASK, GRID_SIZE, padded
+from mmkd_cli.reports.heat import Field, heated, over_cells, over_regions
+from mmkd_cli.students.grid_answerers import gathered_grids, grid_batch
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from mmkd_cli.cache.reader import Cache
 
 
 @dataclass(frozen=True)
 class Grids:
-    """Cells of pictures, read a batch at a time. rows int64 [n]: of the images table."""
+    """Cells of pictures, read a batch at a time. rows int64 [n], of P pictures each [n, P]: of the images table."""
 
     targets: Targets
     rows: np.ndarray
     model: Any
 
-    def __getitem__(self, places: Sequence[int]) -> Grids:
-        return Grids(self.targets, self.rows[list(places)], self.model)
+    def __getitem__(self, places: Any) -> Grids:
+        return Grids(self.targets, self.rows[np.asarray(places, dtype=int)], self.model)
 
     def batch(self) -> Batch:
-        said = self.targets.gather(grid_names(self.targets), self.rows)
-        return grid_batch(said, self.targets.specs[GRID].shape[0], self.model.config.mask_padding)
+        cells = self.targets.specs[GRID].shape[0]
+        return gathered_grids(self.targets, self.rows, cells, self.model.config.mask_padding)
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,47 @@ class OneGrid:
 
     def batch(self) -> Batch:
         return self.cells
+
+
+@dataclass(frozen=True)
+class CellHeat:
+    """`core.contracts.Heat` of a model that answers from cells. transform: of the pictures that its teacher saw; None
+    where there was none, and the grid is taken to lie over the whole picture."""
+
+    model: Any
+    targets: Targets
+    transform: Any
+
+    @classmethod
+    def of(cls, model: Any, cache: Cache, split: str) -> CellHeat | None:
+        """None where the model says nothing of what it looks at, or the cache nothing of where its cells lie."""
+        targets = cache.targets(split)
+        if not hasattr(model, "attention") or not {GRID_SIZE, GRID_BOXES} & targets.specs.keys():
+            return None
+        said = cache.artifact.plan["identity"]["teacher"].get("transform")
+        return cls(model, targets, recorded_transform(said) if said else None)
+
+    def __call__(self, asked: str, rows: Sequence[int], pictures: Sequence[Image]) -> list[Image]:
+        own = np.array(rows)
+        cells = Grids(self.targets, own[None] if len(own) > 1 else own, self.model).batch()
+        shares = self.model.eval().attention([asked], cells).view(len(own), -1).cpu().double().numpy()
+        names = [name for name in (GRID_SIZE, GRID_MASK, GRID_BOXES) if name in self.targets.specs]
+        said = {name: padded(value).numpy() for name, value in self.targets.gather(names, own).items()}
+        return [
+            heated(picture, self._field(share, {name: value[place] for name, value in said.items()}, picture.size))
+            for place, (picture, share) in enumerate(zip(pictures, shares, strict=True))
+        ]
+
+    def _field(self, share: np.ndarray, said: dict[str, np.ndarray], size: tuple[int, int]) -> Field:
+        """share [K]: of the cells; said: a picture's signals."""
+        if GRID_BOXES in said:
+            boxes = said[GRID_BOXES].astype(np.float64)
+            return over_regions(share[: len(boxes)], boxes)
+        shape = tuple(int(side) for side in said[GRID_SIZE])
+        many = shape[0] * shape[1]
+        there = said[GRID_MASK][:many].astype(bool) if GRID_MASK in said else np.ones(many, dtype=bool)
+        seen = self.transform.seen(*size) if self.transform else (0.0, 0.0, 1.0, 1.0)
+        return over_cells(share[:many].reshape(shape), there.reshape(shape), seen)
 
 
 class GridWriter:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmkd_cli.core import artifacts, lineage
+from mmkd_cli.core import artifacts, lineage, registry
 from mmkd_cli.core.artifacts import Artifact, Input
-from mmkd_cli.core.contracts import Bench
+from mmkd_cli.core.contracts import Bench, Heat
 from mmkd_cli.core.errors import UserError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from mmkd_cli.data.prepared import PreparedData
 
 
@@ -37,6 +41,35 @@ class ScoredTexts:
     def behind(self, role: str) -> Artifact | None:
         """The run, or the data, that texts of `mmkd generate` were written from."""
         return _behind(self.root, self.result, role)
+
+    def heat(self) -> Heat | None:
+        """What the run looked at that chose these answers; None unless it chose them from cells of the same data."""
+        run, cache, data = (self.behind(role) for role in ("model", "cache", "data"))
+        if run is None or cache is None or data is None or self.data is None or self.result is None:
+            return None
+        if data.fingerprint != self.data.artifact.fingerprint or self.split != self.result.plan["identity"]["split"]:
+            return None
+        student = registry.load("students", run.plan["config"]["student"]["name"])
+        return RunHeat(self.root, run, cache, str(self.split)) if hasattr(student, "attention") else None
+
+
+class RunHeat:
+    """`core.contracts.Heat` of a run, which is opened when it is first asked."""
+
+    def __init__(self, root: Path, run: Artifact, cache: Artifact, split: str) -> None:
+        self._opening = (root, run, cache, split)
+
+    @cached_property
+    def _heat(self) -> Heat | None:
+        from mmkd_cli.cache.reader import Cache
+        from mmkd_cli.stages.grid_models import CellHeat
+        from mmkd_cli.students.dual_encoders import open_dual_encoder
+
+        root, run, cache, split = self._opening
+        return CellHeat.of(open_dual_encoder(str(run.path), root=root), Cache(cache), split)
+
+    def __call__(self, asked: str, rows: Sequence[int], pictures: Sequence[Image]) -> list[Image]:
+        return list(pictures) if self._heat is None else self._heat(asked, rows, pictures)
 
 
 def open_scored_texts(config: Any, root: Path, bench: Bench) -> ScoredTexts:

@@ -13,7 +13,7 @@ import numpy as np
 from mmkd_cli.core import artifacts, console, registry
 from mmkd_cli.core import config as configs
 from mmkd_cli.core.artifacts import Input
-from mmkd_cli.core.contracts import BenchInput, Table, Task
+from mmkd_cli.core.contracts import BenchInput, Heat, Table, Task
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.references import parse_model
 from mmkd_cli.data.signals import GRID
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from mmkd_cli.stages.evaluation_inputs import Opened
 
 DEFAULT_SPLIT = "test"
-ANSWERS, CAPTIONS = "answers.json", "captions.json"
-"""Result files of the tasks that models of cells serve."""
 
 
 @dataclass
@@ -35,6 +33,7 @@ class Writing:
     """writer: loads when called, so that a finished artifact needs no weights. identity: of a model that is no run.
 
     vectors(rows) -> [n, d] of pictures' table rows; None where the model sees none. see(path) -> [1, d] of one picture.
+    heat: what a model of cells looks at, for the page.
     """
 
     label: str
@@ -45,6 +44,7 @@ class Writing:
     split: str
     vectors: Callable[[np.ndarray], Tensor] | None = None
     see: Callable[[Path], Tensor] | None = None
+    heat: Heat | None = None
 
     @property
     def tables(self) -> Mapping[str, Table]:
@@ -65,13 +65,19 @@ def as_trained(config: Any, root: Path) -> Any:
     table = artifacts.open_artifact(root, config.model, "run").plan["config"].get("task")
     if table is None:
         return config
-    tuned = registry.load("finetune_tasks", table["name"])
-    keys = tuned.writes(configs.validate(tuned.Config, table)).get(config.task.name, {})
+    keys = _tuned(table).get(config.task.name, {})
     found = {name: value for name, value in keys.items() if name not in config.task.model_fields_set}
     changed = {name: value for name, value in found.items() if getattr(config.task, name) != value}
     for name, value in changed.items():
         console.say(f"task.{name}: {value!r}, as run {config.model} was trained")
     return config.model_copy(update={"task": config.task.model_copy(update=changed)})
+
+
+def _tuned(table: Mapping[str, Any]) -> Mapping[str, Mapping[str, str]]:
+    """The tasks of `generate` that a run serves, with their keys. table: its task of `finetune`."""
+    tuned = registry.load("finetune_tasks", table["name"])
+    writes: Mapping[str, Mapping[str, str]] = tuned.writes(configs.validate(tuned.Config, table))
+    return writes
 
 
 def open_writing(config: Any, root: Path, task: Task, device: str, *, workers: int, needs_data: bool) -> Writing:
@@ -120,7 +126,7 @@ def _run(config: Any, root: Path, task: Task, device: str, workers: int, needs_d
     opened = open_inputs(config, root, asks, device)
     model: Any = opened.model
     if model.image_signal == GRID:
-        return _of_grids(task, opened)
+        return _of_grids(config.task.name, opened)
     if task.sees and not (hasattr(model, "memory") or hasattr(model, "begin")):
         raise UserError(f"run {opened.name!r} sees no pictures: name a run of vlkd or prefix, or another --task")
 
@@ -136,14 +142,17 @@ def _run(config: Any, root: Path, task: Task, device: str, workers: int, needs_d
     return Writing(opened.label, tuple(inputs), {}, writer, opened.data, opened.split, seen, see)
 
 
-def _of_grids(task: Task, opened: Opened) -> Writing:
+def _of_grids(task: str, opened: Opened) -> Writing:
     """A run that answers or captions by the cells of cached grids, or of one picture by its live teacher."""
-    from mmkd_cli.stages.grid_models import Grids, GridWriter, LiveGrid
+    from mmkd_cli.stages.grid_models import CellHeat, Grids, GridWriter, LiveGrid
 
     model: Any = opened.model
-    serves, said = (ANSWERS, "vqa") if hasattr(model, "answer") else (CAPTIONS, "caption")
-    if task.file != serves:
-        raise UserError(f"run {opened.name!r} sees cells and was trained for another task: it serves --task {said}")
+    tuned = opened.runs[0].plan["config"].get("task")
+    if tuned is None:
+        raise UserError(f"run {opened.name!r} was pre-trained and knows no answers: `mmkd finetune --model` it first")
+    if task not in (serves := _tuned(tuned)):
+        raise UserError(f"run {opened.name!r} sees cells and was trained for another task: it serves --task "
+                        f"{' or '.join(serves)}")  # fmt: skip
 
     def vectors(rows: np.ndarray) -> Any:
         if opened.cache is None:
@@ -151,8 +160,9 @@ def _of_grids(task: Task, opened: Opened) -> Writing:
                             "`mmkd cache-teacher` with the run's teacher")  # fmt: skip
         return Grids(opened.cache.targets(opened.split), rows, model)
 
+    heat = CellHeat.of(model, opened.cache, opened.split) if opened.cache is not None else None
     return Writing(opened.label, tuple(opened.inputs()), {}, lambda: GridWriter(model), opened.data, opened.split,
-                   vectors, LiveGrid(model))  # fmt: skip
+                   vectors, LiveGrid(model), heat)  # fmt: skip
 
 
 def _vectors(config: Any, opened: Opened, device: str, workers: int) -> Callable[[np.ndarray], Tensor]:

@@ -34,8 +34,11 @@ def write_page_of(folder: Path, opened: Writing, task: Task, config: Any) -> Non
         true = people.get(line["image_row"] if task.table == "images" else line["id"], [])
         return Said(line["id"], line["asked"], line["text"], true, None, "")
 
-    pictures = Stored(tables["images"], [line["image_row"] for line in lines]) if task.sees else None
-    blocks = section("Texts", shown, len(lines), said, pictures)
+    pictures = heat = None
+    if task.sees:
+        pictures = Stored(tables["images"], [[line["image_row"], *line.get("more_rows", ())] for line in lines])
+        heat = pictures.heated(opened.heat, lambda place: lines[place]["asked"])
+    blocks = section("Texts", shown, len(lines), said, pictures, heat)
     write_page(folder / "report.html", f"{config.task.name}: {opened.label}", blocks)
 
 

@@ -18,9 +18,14 @@ from mmkd_cli.core import paths
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, Ragged, SignalSpec, Targets, Teacher, TrainingData
 from mmkd_cli.core.errors import Refused, UserError, nearest
-from mmkd_cli.data.signals import GRID, GRID_MASK, GRID_SIZE
+from mmkd_cli.data.signals import GRID, GRID_BOXES, GRID_MASK, GRID_SIZE, padded
 from mmkd_cli.students.live_teacher import LiveTeacher
 from mmkd_cli.students.words import Words, word_vectors
+
+CELLS = (GRID, GRID_MASK, "cell_row", "cell_column")
+"""Of a batch what is of a picture (`grid_batch`)."""
+REGION_PLACES = 20
+"""Rows, and columns, that regions' centres are told apart by: as many as the longer side of CLIP-ViL_p's grids has."""
 
 
 class GridAnswererConfig(Config):
@@ -57,14 +62,18 @@ class McanConfig(GridAnswererConfig):
 
 
 class Vocabulary(NamedTuple):
-    """words: of questions. answers: that can be given."""
+    """words: of questions. answers: that can be given. pictures: that one question is about."""
 
     words: Sequence[str]
     answers: Sequence[str]
+    pictures: int = 1
 
 
 class GridAnswerer(nn.Module):
-    """A student is this with its network. It is trained from new weights; B questions, K cells of C channels."""
+    """A student is this with its network. It is trained from new weights; B questions, K cells of C channels.
+
+    Of questions about P pictures each is seen with the question, and the answer is told from all of it (`by_picture`).
+    """
 
     Config: ClassVar[type] = GridAnswererConfig
     image_signal: str | None = GRID
@@ -76,11 +85,12 @@ class GridAnswerer(nn.Module):
         self.tokenize = Words(vocabulary.words, config.max_words)
         glove = Path(config.glove).expanduser() if config.glove else None
         table, self.known_words = word_vectors(vocabulary.words, config.word_width, glove)
-        self.net = self.network(config, table, channels, len(vocabulary.answers))
+        self.net = self.network(config, table, channels, vocabulary)
         self.live = LiveTeacher(teacher)
 
     @classmethod
-    def network(cls, config: Any, words: nn.Embedding, channels: int, answers: int) -> Any:
+    def network(cls, config: Any, words: nn.Embedding, channels: int, vocabulary: Vocabulary) -> Any:
+        """With `joint`, of a question and a picture [B, F], and `answer` of those of a question [B, P * F]."""
         raise NotImplementedError
 
     @classmethod
@@ -99,8 +109,8 @@ class GridAnswerer(nn.Module):
         """The student of a run's folder. config: the run's, with its table `student`."""
         said = paths.read_json(folder / "model" / "vocabulary.json")
         table = {**config["student"], "glove": None}  # the vectors are among the weights
-        model = cls(cls.Config.model_validate(table), Vocabulary(said["words"], said["answers"]), said["channels"],
-                    teacher)  # fmt: skip
+        vocabulary = Vocabulary(said["words"], said["answers"], said.get("pictures", 1))
+        model = cls(cls.Config.model_validate(table), vocabulary, said["channels"], teacher)
         state = load_file(folder / "model" / "model.safetensors")
         try:
             model.net.load_state_dict(state)
@@ -114,16 +124,26 @@ class GridAnswerer(nn.Module):
         return {"student.glove": config.glove} if config.glove else {}
 
     def logits(self, batch: Batch) -> Tensor:
-        """float32 [B, A] of input_ids, attention_mask [B, L], grid [B, K, C] and grid_mask [B, K]."""
-        said: Tensor = self.net(batch["input_ids"], batch["attention_mask"], batch[GRID], batch[GRID_MASK])
+        """float32 [B, A] of input_ids, attention_mask [B, L], grid [B, K, C] and grid_mask [B, K], of P pictures
+        [B, P, K, C] and [B, P, K]."""
+        each = by_picture(batch, self.vocabulary.pictures)
+        joint = self.net.joint(each["input_ids"], each["attention_mask"], each[GRID], each[GRID_MASK])
+        said: Tensor = self.net.answer(joint.reshape(len(batch[GRID]), -1))
         return said.float()
 
     @torch.no_grad()
     def answer(self, questions: Sequence[str], grids: Batch) -> list[str]:
         """The likeliest answer to each question. grids: `grid`, `grid_mask` of each question's picture."""
-        device = next(self.parameters()).device
-        given = {name: value.to(device) for name, value in {**self.tokenize(questions), **grids}.items()}
+        given = asked_batch(self, questions, grids)
         return [self.vocabulary.answers[place] for place in self.logits(given).argmax(1).tolist()]
+
+    @torch.no_grad()
+    def attention(self, questions: Sequence[str], grids: Batch) -> Tensor:
+        """The share of each cell in what is seen of a picture, float32 [B, K], of P pictures [B, P, K]; each sums to
+        1."""
+        each = by_picture(asked_batch(self, questions, grids), self.vocabulary.pictures)
+        share: Tensor = self.net.attention(each["input_ids"], each["attention_mask"], each[GRID], each[GRID_MASK])
+        return share.float().view(grids[GRID_MASK].shape)
 
     def save(self, folder: Path) -> None:
         """Write model/: weights, and what numbers of words and answers mean."""
@@ -131,9 +151,8 @@ class GridAnswerer(nn.Module):
         place.mkdir(parents=True, exist_ok=True)
         state = {name: value.detach().cpu().contiguous() for name, value in self.net.state_dict().items()}
         save_file(state, place / "model.safetensors", metadata={"format": "pt"})
-        said = {"words": list(self.vocabulary.words), "answers": list(self.vocabulary.answers),
-                "channels": self.channels}  # fmt: skip
-        paths.write_json(place / "vocabulary.json", said)
+        said = {name: list(value) if name != "pictures" else value for name, value in self.vocabulary._asdict().items()}
+        paths.write_json(place / "vocabulary.json", {**said, "channels": self.channels})
 
 
 class PythiaAnswerer(GridAnswerer):
@@ -142,8 +161,9 @@ class PythiaAnswerer(GridAnswerer):
     Config: ClassVar[type] = PythiaConfig
 
     @classmethod
-    def network(cls, config: PythiaConfig, words: nn.Embedding, channels: int, answers: int) -> Pythia:
-        return Pythia(words, channels, answers, text=config.text_width, wide=config.width, small=config.answer_width)
+    def network(cls, config: PythiaConfig, words: nn.Embedding, channels: int, vocabulary: Vocabulary) -> Pythia:
+        return Pythia(words, channels, len(vocabulary.answers), text=config.text_width, wide=config.width,
+                      small=config.answer_width, pictures=vocabulary.pictures)  # fmt: skip
 
 
 class McanAnswerer(GridAnswerer):
@@ -152,9 +172,26 @@ class McanAnswerer(GridAnswerer):
     Config: ClassVar[type] = McanConfig
 
     @classmethod
-    def network(cls, config: McanConfig, words: nn.Embedding, channels: int, answers: int) -> Mcan:
-        return Mcan(words, channels, answers, width=config.width, layers=config.layers, heads=config.heads,
-                    fused=config.fused_width, dropout=config.dropout)  # fmt: skip
+    def network(cls, config: McanConfig, words: nn.Embedding, channels: int, vocabulary: Vocabulary) -> Mcan:
+        return Mcan(words, channels, len(vocabulary.answers), width=config.width, layers=config.layers,
+                    heads=config.heads, fused=config.fused_width, dropout=config.dropout,
+                    pictures=vocabulary.pictures)  # fmt: skip
+
+
+def asked_batch(model: Any, questions: Sequence[str], grids: Batch) -> Batch:
+    """What a model takes, on its device, of questions and the cells of their pictures."""
+    device = next(model.parameters()).device
+    return {name: value.to(device) for name, value in {**model.tokenize(questions), **grids}.items()}
+
+
+def by_picture(batch: Batch, pictures: int) -> Batch:
+    """A batch whose questions are about P pictures each, as B * P rows of a question and one of its pictures."""
+    if pictures == 1:
+        return batch
+    return {
+        name: value.flatten(0, 1) if name in CELLS else value.repeat_interleave(pictures, 0)
+        for name, value in batch.items() if isinstance(value, Tensor)
+    }  # fmt: skip
 
 
 def grid_spec(data: TrainingData) -> SignalSpec:
@@ -169,14 +206,14 @@ def grid_spec(data: TrainingData) -> SignalSpec:
 
 def grid_names(targets: Targets) -> list[str]:
     """Signals that a picture's cells are read from."""
-    return [name for name in (GRID, GRID_SIZE, GRID_MASK) if name in targets.specs]
+    return [name for name in (GRID, GRID_SIZE, GRID_MASK, GRID_BOXES) if name in targets.specs]
 
 
 def grid_batch(said: Mapping[str, Tensor | Ragged], cells: int, mask_padding: bool) -> Batch:
     """A cache's or a teacher's signals of B pictures as models take them, each padded to so many cells.
 
-    `grid` float32 [B, cells, C], `grid_mask` bool [B, cells], and where sizes are known `cell_row` and `cell_column`
-    int64 [B, cells]. UserError where a picture has more cells.
+    `grid` float32 [B, cells, C], `grid_mask` bool [B, cells], and where sizes or boxes are known `cell_row` and
+    `cell_column` int64 [B, cells], of a region those of its centre. UserError where a picture has more cells.
     """
     grid, sizes = said[GRID], said.get(GRID_SIZE)
     if isinstance(grid, Ragged):
@@ -197,6 +234,11 @@ def grid_batch(said: Mapping[str, Tensor | Ragged], cells: int, mask_padding: bo
         columns = sizes[:, 1:].long().clamp(min=1).to(there.device)
         place = torch.arange(cells, device=there.device).expand(len(sizes), -1) * there  # 0 where there is no cell
         batch |= {"cell_row": place // columns, "cell_column": place % columns}
+    if GRID_BOXES in said:
+        corners = padded(said[GRID_BOXES], cells).float()
+        corners = F.pad(corners, (0, 0, 0, cells - corners.shape[1]))
+        places = ((corners[..., :2] + corners[..., 2:]) / 2 * REGION_PLACES).long().clamp(0, REGION_PLACES - 1)
+        batch |= {"cell_row": places[..., 1] * there, "cell_column": places[..., 0] * there}
     return batch
 
 

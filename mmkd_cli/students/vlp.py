@@ -1,7 +1,8 @@
 """CLIP-ViL_p: a single stream of BERT over a text and the cells of its picture (LXMERT without its towers).
 
-Cells get learnt tables of their row and column before they are projected; the pooled [CLS] has no tanh. B rows, L
-tokens, K cells of C channels, H BERT's width, V its vocabulary, A answers.
+Cells get learnt tables of their row and column before they are projected; the pooled [CLS] has no tanh. A question of
+two pictures is answered from both its pooled vectors, one with each (LXMERT's way). B rows, L tokens, K cells of C
+channels, H BERT's width, V its vocabulary, A answers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.hub import hub_folder
 from mmkd_cli.data.signals import GRID, GRID_MASK
 from mmkd_cli.students.alignment import read_heads, save_heads
-from mmkd_cli.students.grid_answerers import Vocabulary
+from mmkd_cli.students.grid_answerers import Vocabulary, asked_batch, by_picture
 from mmkd_cli.students.live_teacher import LiveTeacher
 from mmkd_cli.students.sight import TowerConfig, open_tower, save_tower
 from mmkd_cli.students.text_folder import first_folder, named, save_model
@@ -89,7 +90,7 @@ class Vlp(nn.Module):
         self.drop = nn.Dropout(bert.config.hidden_dropout_prob)
         self.matches = nn.Linear(width, 2)
         self.answers = None if vocabulary is None else nn.Sequential(
-            nn.Linear(width, 2 * width), nn.GELU(), nn.LayerNorm(2 * width, eps=_EPS),
+            nn.Linear(vocabulary.pictures * width, 2 * width), nn.GELU(), nn.LayerNorm(2 * width, eps=_EPS),
             nn.Linear(2 * width, len(vocabulary.answers)),
         )  # fmt: skip
         new = [self.rows, self.columns, self.project, self.matches, *(self.answers or [])]
@@ -122,7 +123,7 @@ class Vlp(nn.Module):
         """The student of a run's folder. config: the run's, with its table `student`."""
         state, about = read_heads(folder)
         keys = VlpStudentConfig.model_validate(config["student"])
-        vocabulary = Vocabulary((), about["answers"]) if about["answers"] else None
+        vocabulary = Vocabulary((), about["answers"], about.get("pictures", 1)) if about["answers"] else None
         bert = load_pretrained(BertForPreTraining, folder / "model")
         model = cls(keys, bert, open_tokenizer(folder / "model"), about["channels"], vocabulary, teacher)
         model._load_heads(state)
@@ -152,6 +153,8 @@ class Vlp(nn.Module):
     # ------------------------------------------------------------------------------------------ running
     def forward(self, batch: Batch) -> Streamed:
         """input_ids, attention_mask [B, L]; grid [B, K, C], grid_mask bool, cell_row, cell_column int64 [B, K]."""
+        if "cell_row" not in batch:
+            raise UserError("student vlp needs to know where the cells lie: make a cache of them by --signals grid")
         words, seen = batch["attention_mask"].bool(), batch[GRID_MASK]
         text = self.bert.bert.embeddings(input_ids=batch["input_ids"])
         cells = batch[GRID] + self.rows(batch["cell_row"]) + self.columns(batch["cell_column"])
@@ -169,9 +172,10 @@ class Vlp(nn.Module):
         return logits
 
     def logits(self, batch: Batch) -> Tensor:
-        """float32 [B, A]."""
-        assert self.answers is not None, "a model that was fine-tuned for answers has a head for them"
-        said: Tensor = self.answers(self(batch).pooled)
+        """float32 [B, A]; of P pictures each name of the cells has [B, P, ...]."""
+        assert self.answers is not None and self.vocabulary is not None, "a model tuned for answers has a head for them"
+        pooled = self(by_picture(batch, self.vocabulary.pictures)).pooled
+        said: Tensor = self.answers(pooled.reshape(len(batch[GRID]), -1))
         return said.float()
 
     @torch.no_grad()
@@ -179,13 +183,30 @@ class Vlp(nn.Module):
         """The likeliest answer to each question. grids: of each question's picture, as `forward` takes them."""
         if self.vocabulary is None:
             raise UserError("this run was pre-trained and knows no answers: `mmkd finetune --task vqa --model` it")
-        device = next(self.parameters()).device
-        given = {name: value.to(device) for name, value in {**self.tokenize(questions), **grids}.items()}
+        given = asked_batch(self, questions, grids)
         return [self.vocabulary.answers[place] for place in self.logits(given).argmax(1).tolist()]
+
+    @torch.no_grad()
+    def attention(self, questions: Sequence[str], grids: Batch) -> Tensor:
+        """The share of each cell in what [CLS] sees of its picture in the last layer, in the mean over the heads:
+        float32 [B, K], of P pictures [B, P, K]; each sums to 1."""
+        each = by_picture(asked_batch(self, questions, grids), self.vocabulary.pictures if self.vocabulary else 1)
+        last, seen = self.bert.bert.encoder.layer[-1].attention.self, []
+        hook = last.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+        try:
+            self(each)
+        finally:
+            hook.remove()
+        states, heads = seen[0], self.bert.config.num_attention_heads
+        query, keys = last.query(states[:, 0]).unflatten(1, (heads, -1)), last.key(states).unflatten(2, (heads, -1))
+        scores = torch.einsum("bhd,bnhd->bhn", query, keys).float() / query.shape[-1] ** 0.5
+        scores = scores[:, :, each["input_ids"].shape[1] :].masked_fill(~each[GRID_MASK][:, None], -torch.inf)
+        return scores.softmax(2).mean(1).view(grids[GRID_MASK].shape)
 
     def save(self, folder: Path) -> None:
         """Write model/ as transformers reads it (BertForPreTraining), and heads.safetensors."""
         save_model(self.bert, self.tokenize.tokenizer, folder / "model")
         save_tower(self, folder)
-        answers = list(self.vocabulary.answers) if self.vocabulary is not None else []
-        save_heads(folder, self._heads(), {"channels": self.channels, "answers": answers})
+        known = self.vocabulary or Vocabulary((), ())
+        about = {"channels": self.channels, "answers": list(known.answers), "pictures": known.pictures}
+        save_heads(folder, self._heads(), about)

@@ -1,6 +1,7 @@
 """Fine-tuning: one of known answers to each question about a picture, which is seen as the cells of a cached grid.
 
-VQA v2's soft targets (what each answer is worth to a question), GQA's and SNLI-VE's single ones.
+VQA v2's soft targets (what each answer is worth to a question), GQA's and SNLI-VE's single ones, and whether a
+statement about one picture (NLVR) or two (NLVR2) is true.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from mmkd_cli.core.contracts import (
 from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.data.answers import common_answers, read_answers_file, soft_scores
 from mmkd_cli.data.signals import GRID
-from mmkd_cli.students.grid_answerers import Vocabulary, grid_batch, grid_names, grid_spec
+from mmkd_cli.data.tables import SECOND_PICTURE
+from mmkd_cli.students.grid_answerers import Vocabulary, gathered_grids, grid_spec
 from mmkd_cli.students.words import Words
 from mmkd_cli.tasks.written_feed import table_of, trained_splits, usable_rows
 from mmkd_cli.training.optim import decay_groups
@@ -84,11 +86,31 @@ class SnliVeConfig(AnsweringConfig):
     loss: Literal["bce", "ce"] = key("ce", "as of `vqa`", source="[C] CLIP-ViL")
 
 
+class StatementConfig(AnsweringConfig):
+    """Keys of tasks whose answer is true or false."""
+
+    least: int = key(1, "labels of the training rows that were given so often", source="[C] two labels", ge=1)
+    loss: Literal["bce", "ce"] = key("ce", "as of `vqa`", source="[C] LXMERT, nlvr2_model.py")
+
+
+class NlvrConfig(StatementConfig):
+    """Keys of the task `nlvr`."""
+
+    name: str = key("nlvr", "the task")
+
+
+class Nlvr2Config(StatementConfig):
+    """Keys of the task `nlvr2`."""
+
+    name: str = key("nlvr2", "the task")
+
+
 @dataclass
 class AskedGrids:
     """Questions of a split with their pictures' grids (`core.contracts.Feed`).
 
-    table: `questions` in Arrow format. table_rows, image_rows [rows]. cells: a grid is padded to so many.
+    table: `questions` in Arrow format. table_rows [rows]; image_rows [rows], of questions about P pictures [rows, P].
+    cells: a grid is padded to so many.
     """
 
     name: str
@@ -108,18 +130,17 @@ class AskedGrids:
         return len(self.table_rows)
 
     def load(self, rows: np.ndarray, at: Position) -> Batch:
-        """input_ids, attention_mask int64 [B, L], grid float32 [B, K, C], grid_mask bool [B, K], worth float32 [B, A]:
-        what each answer is worth to the question."""
+        """input_ids, attention_mask int64 [B, L], grid float32 [B, K, C], grid_mask bool [B, K] (of P pictures [B, P,
+        K, C] and [B, P, K]), worth float32 [B, A]: what each answer is worth to the question."""
         found = self.table[self.table_rows[rows].tolist()]
         worth = torch.zeros(len(rows), len(self.answers))
         for row, people in enumerate(found.column("answers").to_pylist()):
             for answer, score in soft_scores(people).items():
                 if (place := self.answers.get(answer)) is not None:
                     worth[row, place] = score
-        said = self.targets.gather(grid_names(self.targets), self.image_rows[rows])
         return {
             **self.tokenize(found.column("question").to_pylist()),
-            **grid_batch(said, self.cells, self.mask_padding),
+            **gathered_grids(self.targets, self.image_rows[rows], self.cells, self.mask_padding),
             "worth": worth,
         }
 
@@ -129,6 +150,12 @@ class Answering(Trainable):
 
     Config: ClassVar[type] = AnsweringConfig
     trains: ClassVar[Mapping[str, tuple[str, ...]]] = {"mcan": (), "pythia": (), "vlp": ("vlp",)}
+    pictures: ClassVar[Sequence[str]] = ("image_row",)
+    """Columns of the pictures that a question is about."""
+    answers: ClassVar[int] = 3_129
+    """That are counted where no data say them."""
+    generates: ClassVar[str] = "vqa"
+    """The task of `generate` that its runs serve."""
 
     def __init__(
         self, model: Any, config: AnsweringConfig, feeds: Sequence[AskedGrids],
@@ -158,7 +185,8 @@ class Answering(Trainable):
     @classmethod
     def build(cls, config: Any, data: Sequence[TrainingData], start: Path | None, device: str) -> Answering:
         """A new model, its words and answers from the training rows, and feeds of `train` and, if there is, `val`."""
-        tables = [table_of(one, "train", "questions", ("question", "answers", "image_row")) for one in data]
+        columns = ("question", "answers", *cls.pictures)
+        tables = [table_of(one, "train", "questions", columns) for one in data]
         questions = [text for table in tables for text in table[:].column("question").to_pylist()]
         people = [given for table in tables for given in table[:].column("answers").to_pylist()]
         if config.task.answers:
@@ -177,12 +205,14 @@ class Answering(Trainable):
             )
         seed_all(config.train.seed, "new weights")
         student = registry.load("students", config.student.name)
-        model = student.build(config.student, *channels, Vocabulary(words, answers), start).to(device)
+        vocabulary = Vocabulary(words, answers, len(cls.pictures))
+        model = student.build(config.student, *channels, vocabulary, start).to(device)
         number, cells = {answer: place for place, answer in enumerate(answers)}, max(spec.shape[0] for spec in specs)
 
         def feed(one: TrainingData, split: str) -> AskedGrids:
-            table = table_of(one, split, "questions", ("question", "answers", "image_row"))
-            image_rows = table[:].column("image_row").to_numpy()
+            table = table_of(one, split, "questions", columns)
+            seen = [table[:].column(name).to_numpy() for name in cls.pictures]
+            image_rows = np.stack(seen, axis=1) if len(seen) > 1 else seen[0]
             rows = usable_rows(one, split, "questions", image_rows, len(table))
             rows = _answerable(one, split, table, rows, number)
             targets = one.targets(split)
@@ -197,16 +227,16 @@ class Answering(Trainable):
 
     @classmethod
     def count(cls, config: Any, teacher: Teacher | None) -> Counts:
-        """Parameters on the meta device, with as many words and answers as VQA v2 has."""
+        """Parameters on the meta device, with as many words as VQA v2 has."""
         if teacher is None:
             raise UserError("the cells' width comes from the teacher: name one ([teacher] name=..., or a cache)")
         offered = teacher.signals()
         if GRID not in offered:
             raise UserError(f"teacher gives no signal {GRID!r}{nearest(GRID, offered)}")
-        vocabulary = COUNTED
+        vocabulary = COUNTED._replace(answers=COUNTED.answers[: cls.answers], pictures=len(cls.pictures))
         if config.task.answers:
             answers = read_answers_file(Path(config.task.answers).expanduser())
-            vocabulary = COUNTED._replace(answers=answers)
+            vocabulary = vocabulary._replace(answers=answers)
         model = registry.load("students", config.student.name).empty(
             config.student, offered[GRID].shape[-1], vocabulary
         )
@@ -216,7 +246,7 @@ class Answering(Trainable):
     @classmethod
     def writes(cls, config: AnsweringConfig) -> Mapping[str, Mapping[str, str]]:
         """The question alone is asked."""
-        return {"vqa": {"prompt": "{question}", "prefix": ""}}
+        return {cls.generates: {"prompt": "{question}", "prefix": ""} if cls.generates == "vqa" else {}}
 
     # ------------------------------------------------------------------------------------------ trainable
     def forward(self, batch: Batch) -> Outputs:
@@ -249,12 +279,31 @@ class Gqa(Answering):
     """GQA's single answers."""
 
     Config = GqaConfig
+    answers = 1_842
 
 
 class SnliVe(Answering):
     """SNLI-VE's three labels."""
 
     Config = SnliVeConfig
+    answers = 3
+
+
+class Nlvr(Answering):
+    """Whether a statement about a drawn picture is true."""
+
+    Config = NlvrConfig
+    answers = 2
+    generates = "nlvr"
+
+
+class Nlvr2(Answering):
+    """Whether a statement about two photos is true."""
+
+    Config = Nlvr2Config
+    pictures = ("image_row", SECOND_PICTURE)
+    answers = 2
+    generates = "nlvr2"
 
 
 def _answerable(data: TrainingData, split: str, table: Any, rows: np.ndarray, number: Mapping[str, int]) -> np.ndarray:

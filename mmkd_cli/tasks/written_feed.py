@@ -75,10 +75,14 @@ def table_of(data: TrainingData, split: str, name: str, columns: tuple[str, ...]
 
 
 def usable_rows(data: TrainingData, split: str, name: str, image_rows: np.ndarray | None, rows: int) -> np.ndarray:
-    """Rows of a task's table that were not rejected, and whose picture is there and was not; int64, ascending."""
+    """Rows of a task's table that were not rejected, and whose picture is there and was not; int64, ascending.
+
+    image_rows: [rows], of rows with several pictures [rows, P]: all must be there.
+    """
     usable = np.ones(rows, dtype=bool)
     if image_rows is not None:
-        usable = (image_rows >= 0) & ~np.isin(image_rows, data.rejected(split, "images"))
+        there = (image_rows >= 0) & ~np.isin(image_rows, data.rejected(split, "images"))
+        usable = there.reshape(rows, -1).all(axis=1)
     usable[data.rejected(split, name)] = False
     return np.flatnonzero(usable)
 

@@ -6,6 +6,7 @@ import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,8 +18,12 @@ from mmkd_cli.core.errors import UserError, nearest
 
 ID_NAMES = ("ids", "id", "image_id", "text_id")
 MAX_LINE_BYTES = 1 << 27
-_ID, _BOXES, _FEATURES, _COLUMNS = 0, 3, 5, 6
-"""Columns of bottom-up attention's TSVs: image_id, image_w, image_h, num_boxes, boxes, features."""
+_COLUMNS = ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features")
+"""Of bottom-up attention's TSVs."""
+_DIGITS = 9
+"""Of a count that is believed."""
+_BEYOND = 0.01
+"""By which a box may leave its picture, in fractions of it: detectors round."""
 
 
 class FeatureFile(Protocol):
@@ -41,7 +46,7 @@ def open_features(path: Path, array: str | None, ids: str | None) -> FeatureFile
     """Open by suffix. array: its name, where the file has several. ids: name of an array, or a file of lines."""
     if not path.is_file():
         raise UserError(f"features {path} are not there: name a file")
-    if path.suffix in (".tsv", ".csv"):
+    if ".tsv" in path.suffixes or path.suffix == ".csv":  # parts of a release are called NAME.tsv.0 and so on
         return RegionTsv(path)
     if path.suffix == ".npy":
         return _array_file(path, {"": _load_numpy(path)}, None, ids)
@@ -146,59 +151,82 @@ class RegionTsv:
         self.path = path
         self.ids: list[str] | None = []
         self.ids_file: Path | None = None
-        self._offsets: list[int] = []
-        boxes, width = [], None
+        self._lines: list[tuple[int, int]] = []
+        """Offset and number of each row's line."""
+        regions, width, offset = [], None, 0
         with open(path, "rb") as file:
-            offset = 0
-            while line := file.readline(MAX_LINE_BYTES):
+            for number in count(1):
+                if not (line := file.readline(MAX_LINE_BYTES)):
+                    break
                 if line.strip():
-                    fields = self._split(line)
-                    values = self._values(fields, _count(fields[_BOXES], path, len(self._offsets)), width)
+                    name, values, _ = self._read(line, number, width)
                     width = values.shape[1]
-                    boxes.append(len(values))
-                    self.ids.append(fields[_ID].decode())
-                    self._offsets.append(offset)
+                    regions.append(len(values))
+                    self.ids.append(name)
+                    self._lines.append((offset, number))
                 offset += len(line)
         if width is None:
             raise UserError(f"{path} is empty: name a TSV of region features")
-        self.rows = len(self._offsets)
-        self.ragged = min(boxes) != max(boxes)
-        self.shape: tuple[int, ...] = (max(boxes), width)
+        self.rows = len(self._lines)
+        self.ragged = min(regions) != max(regions)
+        self.shape: tuple[int, ...] = (max(regions), width)
 
     def read(self, rows: Sequence[int]) -> Tensor | list[Tensor]:
         """float32 [len(rows), regions, d], or a list of [regions, d] where their number varies."""
+        return self._each(rows, 1)
+
+    def boxes(self, rows: Sequence[int]) -> Tensor | list[Tensor]:
+        """The same of [regions, 4]: left, top, right, bottom, in fractions of the picture."""
+        return self._each(rows, 2)
+
+    def _each(self, rows: Sequence[int], part: int) -> Tensor | list[Tensor]:
         found = []
         with open(self.path, "rb") as file:
-            for row in rows:
-                file.seek(self._offsets[row])
-                fields = self._split(file.readline(MAX_LINE_BYTES))
-                values = self._values(fields, _count(fields[_BOXES], self.path, row), self.shape[1])
-                found.append(torch.from_numpy(values.copy()))
+            for offset, number in (self._lines[row] for row in rows):
+                file.seek(offset)
+                said: Any = self._read(file.readline(MAX_LINE_BYTES), number, self.shape[1])[part]
+                found.append(torch.from_numpy(said.copy()))
         return found if self.ragged else torch.stack(found)
 
-    def _split(self, line: bytes) -> list[bytes]:
-        fields = line.rstrip(b"\r\n").split(b"\t")
-        if len(fields) != _COLUMNS:
-            raise UserError(
-                f"{self.path}, line {len(self._offsets) + 1}: {len(fields)} columns in place of image_id, image_w, "
-                "image_h, num_boxes, boxes, features"
-            )
-        return fields
-
-    def _values(self, fields: list[bytes], boxes: int, width: int | None) -> np.ndarray:
+    def _read(self, line: bytes, number: int, width: int | None) -> tuple[str, np.ndarray, np.ndarray]:
+        """Id, features [regions, d] and boxes [regions, 4], float32. width: d, None where it is not known yet."""
+        where, fields = f"{self.path}, line {number}", line.rstrip(b"\r\n").split(b"\t")
+        if len(fields) != len(_COLUMNS):
+            raise UserError(f"{where}: {len(fields)} columns in place of {', '.join(_COLUMNS)}")
+        named = dict(zip(_COLUMNS, fields, strict=True))
         try:
-            data = base64.b64decode(fields[_FEATURES], validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise UserError(f"{self.path}: features of {fields[_ID].decode()!r} are not base64: {error}") from None
-        if boxes < 1 or len(data) % (4 * boxes) or (width is not None and len(data) != 4 * boxes * width):
-            raise UserError(
-                f"{self.path}: features of {fields[_ID].decode()!r} are {len(data)} bytes, not float32 of {boxes} "
-                f"regions{f' x {width}' if width else ''}"
-            )
-        return np.frombuffer(data, dtype="<f4").reshape(boxes, -1)
+            name = named["image_id"].decode()
+        except UnicodeDecodeError:
+            raise UserError(f"{where}: image_id is {named['image_id'][:20]!r}, not UTF-8") from None
+        where = f"{where}, image {name[:80]!r}"
+        wide, high, regions = (_whole(named[name], name, where) for name in ("image_w", "image_h", "num_boxes"))
+        values, corners = (_floats(named[name], name, where) for name in ("features", "boxes"))
+        if len(values) % regions or (width is not None and len(values) != regions * width):
+            raise UserError(f"{where}: features are {4 * len(values)} bytes, not float32 of {regions} regions"
+                            f"{f' x {width}' if width else ''}")  # fmt: skip
+        if len(corners) != 4 * regions:
+            raise UserError(f"{where}: boxes are {4 * len(corners)} bytes, not four float32 of each of {regions}")
+        boxes = corners.reshape(-1, 4) / np.array([wide, high, wide, high], dtype=np.float32)
+        if (boxes[:, 2:] < boxes[:, :2]).any() or boxes.min() < -_BEYOND or boxes.max() > 1 + _BEYOND:
+            raise UserError(f"{where}: a box is no left, top, right, bottom within {wide} x {high} pixels")
+        return name, values.reshape(regions, -1), boxes
 
 
-def _count(field: bytes, path: Path, row: int) -> int:
-    if not field.isdigit():
-        raise UserError(f"{path}, line {row + 1}: the number of boxes is {field[:20]!r}, not a count")
+def _whole(field: bytes, name: str, where: str) -> int:
+    if not field.isdigit() or len(field) > _DIGITS or not int(field):
+        raise UserError(f"{where}: {name} is {field[:20]!r}, not a count")
     return int(field)
+
+
+def _floats(field: bytes, name: str, where: str) -> np.ndarray:
+    """float32 of base64."""
+    try:
+        data = base64.b64decode(field, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise UserError(f"{where}: {name} are not base64: {error}") from None
+    if not data or len(data) % 4:
+        raise UserError(f"{where}: {name} are {len(data)} bytes, not float32")
+    values = np.frombuffer(data, dtype="<f4")
+    if not np.isfinite(values).all():
+        raise UserError(f"{where}: {name} hold what is no finite number")
+    return values

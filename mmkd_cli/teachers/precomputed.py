@@ -14,7 +14,8 @@ from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, SignalSpec
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.fingerprints import sha256_file
-from mmkd_cli.teachers.feature_files import FeatureFile, open_features
+from mmkd_cli.data.signals import GRID, GRID_BOXES, GRID_SIZE
+from mmkd_cli.teachers.feature_files import FeatureFile, RegionTsv, open_features
 
 SIGNAL_OF_AXES = {("images", 1): "image_cls", ("images", 2): "image_tokens", ("images", 3): "grid",
                   ("texts", 1): "text_embedding", ("texts", 2): "text_states"}  # fmt: skip
@@ -41,7 +42,7 @@ class PrecomputedConfig(Config):
 
 
 class Precomputed:
-    """One signal, of the file's shape. There is no model: any number of rows cost what reading them costs."""
+    """What a file holds of each row. There is no model: any number of rows cost what reading them costs."""
 
     Config: ClassVar[type] = PrecomputedConfig
 
@@ -78,13 +79,26 @@ class Precomputed:
         }
 
     def signals(self) -> dict[str, SignalSpec]:
+        """The file's own; a grid of [h, w, d] is cells, row by row, with their rows and columns, and regions with boxes
+        are cells, too, where they are asked for as `grid`."""
         shape, ragged = self._features.shape, self._features.ragged
         name = self.config.signal or SIGNAL_OF_AXES.get((self.config.table, len(shape)))
         if name is None:
             raise UserError(
                 f"{self.config.features}: a row's shape is {list(shape)}: name it by --set teacher.signal=NAME"
             )
-        return {name: SignalSpec(name, self.config.table, shape, ragged)}
+        if name == GRID and len(shape) == 3:
+            return {
+                GRID: SignalSpec(GRID, self.config.table, (shape[0] * shape[1], shape[2]), along=(GRID_SIZE,)),
+                GRID_SIZE: SignalSpec(GRID_SIZE, self.config.table, (2,), dtype="uint16"),
+            }
+        specs = {name: SignalSpec(name, self.config.table, shape, ragged)}
+        if isinstance(self._features, RegionTsv) and self.config.table == "images":
+            default = name == GRID
+            specs[GRID] = SignalSpec(GRID, "images", shape, ragged, default=default, along=(GRID_BOXES,))
+            corners = (shape[0], 4)
+            specs[GRID_BOXES] = SignalSpec(GRID_BOXES, "images", corners, ragged, dtype="float32", default=default)
+        return specs
 
     def parameters_count(self) -> int:
         return 0
@@ -95,9 +109,18 @@ class Precomputed:
 
     @torch.no_grad()
     def __call__(self, batch: Batch, signals: Sequence[str]) -> dict[str, Any]:
-        rows = self._rows(batch)
-        values: Tensor | list[Tensor] = self._features.read(rows)
-        return dict.fromkeys(signals, values)
+        rows, features = self._rows(batch), self._features
+        said: dict[str, Any] = {}
+        if isinstance(features, RegionTsv) and GRID_BOXES in signals:
+            said[GRID_BOXES] = features.boxes(rows)
+        if GRID_SIZE in signals:
+            said[GRID_SIZE] = torch.tensor([features.shape[:2]] * len(rows), dtype=torch.int32)
+        if rest := [name for name in signals if name not in said]:
+            values: Tensor | list[Tensor] = features.read(rows)
+            if isinstance(values, Tensor) and values.ndim == 4 and rest == [GRID]:
+                values = values.flatten(1, 2)
+            said |= dict.fromkeys(rest, values)
+        return said
 
     def _rows(self, batch: Batch) -> list[int]:
         if self._places is None:

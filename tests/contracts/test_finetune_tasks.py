@@ -19,7 +19,7 @@ from mmkd_cli.stages import finetune
 from mmkd_cli.tasks import answering
 from mmkd_cli.training.config import TrainConfig
 from tests.architectures.tiny_bart import tiny_bart
-from tests.tasks.grids_in_memory import CELLS, CHANNELS, asked_grids
+from tests.tasks.grids_in_memory import CELLS, CHANNELS, asked_grids, pairs_of_grids
 from tests.tasks.test_seeing import DIM, asked
 from tests.tasks.test_summarization import articles
 from tests.tasks.test_text_classification import labelled
@@ -38,6 +38,8 @@ CASES: dict[str, tuple[str, Callable[[], Any], tuple[str, ...]]] = {
     "vqa": ("mcan", asked_grids, ("grid",)),
     "gqa": ("mcan", asked_grids, ("grid",)),
     "snli-ve": ("mcan", asked_grids, ("grid",)),
+    "nlvr": ("mcan", asked_grids, ("grid",)),
+    "nlvr2": ("mcan", pairs_of_grids, ("grid",)),
 }
 """Task -> student, data, signals."""
 
@@ -88,6 +90,7 @@ def test_a_task_trains_and_saves_its_student(tmp_path: Path, task: str, monkeypa
     assert all(p.grad is not None for p in trained)
     if vocabulary := getattr(trainable.model, "vocabulary", None):  # the data say how many words and answers there are
         monkeypatch.setattr(answering, "COUNTED", vocabulary)
+        monkeypatch.setattr(chosen, "answers", len(vocabulary.answers), raising=False)
     counted = chosen.count(config, TeacherSizes())
     assert counted.total == sum(p.numel() for p in trainable.model.parameters())
     assert counted.trainable == sum(p.numel() for p in trained)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
 
+from mmkd_cli.benches.judged_files import read_said_csv
 from mmkd_cli.benches.result_files import read_results
 from mmkd_cli.core import registry
 from mmkd_cli.core.config import describe
 from mmkd_cli.core.contracts import Task, TextItem
+from mmkd_cli.core.errors import UserError
+from mmkd_cli.stages.generate import official_file
 
-FIELDS = {"caption": ("image_id", "caption"), "vqa": ("question_id", "answer"), "text": ("id", "text")}
+FIELDS = {"caption": ("image_id", "caption"), "vqa": ("question_id", "answer"), "text": ("id", "text"),
+          "nlvr": ("identifier", "prediction"), "nlvr2": ("identifier", "prediction")}  # fmt: skip
 """Task -> what the official file calls an id and its text."""
 
 
@@ -26,7 +29,8 @@ def tables() -> dict[str, Any]:
                                              "text": [f"a {i}" for i in range(n)]}),
         "questions": datasets.Dataset.from_dict({"question_id": [str(9 + i) for i in range(n)],
                                                  "question": [f"is it {i}?" for i in range(n)],
-                                                 "image_row": [i % 3 for i in range(n)]}),
+                                                 "image_row": [i % 3 for i in range(n)],
+                                                 "second_image_row": [3] * n}),
     }  # fmt: skip
 
 
@@ -47,11 +51,26 @@ def test_a_task_has_an_item_a_row_and_an_official_file(tmp_path: Path, name: str
     assert parts == list(task.items(data, 0, 7)) and len({item.id for item in parts}) == 7
     assert all(isinstance(item, TextItem) and item.source for item in parts)
     assert all((item.image_row >= 0) == task.sees for item in parts)
-    lines = [task.official(item.id, f"text {item.id}") for item in parts]
+    assert all(bool(item.more_rows) == (name == "nlvr2") for item in parts)
+    said = [f"text {item.id}" if not name.startswith("nlvr") else str(int(item.id) % 2 == 0) for item in parts]
+    lines = [task.official(item.id, text) for item, text in zip(parts, said, strict=True)]
     file = tmp_path / task.file
-    text = "\n".join(map(json.dumps, lines)) if task.file.endswith(".jsonl") else json.dumps(lines)
-    file.write_text(text)
-    assert read_results(file, *FIELDS[name]) == [(item.id, f"text {item.id}") for item in parts]
+    file.write_text(official_file(task.file, lines))
+    if task.file.endswith(".csv"):
+        found = [(one, truth.capitalize()) for one, truth in read_said_csv(file)]
+    else:
+        found = read_results(file, *FIELDS[name])
+    assert found == [(item.id, text) for item, text in zip(parts, said, strict=True)]
+
+
+@pytest.mark.parametrize("name", ["nlvr", "nlvr2"])
+def test_whether_a_statement_is_true_is_written_as_the_release_does(name: str) -> None:
+    task = made(name)
+    assert [task.text_of(task.one("a dog."), said) for said in ("true", "False ")] == ["True", "False"]
+    with pytest.raises(UserError, match="'perhaps' is neither True nor False"):
+        task.text_of(task.one("a dog."), "perhaps")
+    with pytest.raises(UserError, match=r"needs statements about \d pictures each"):
+        task.rows({name: value for name, value in tables().items() if name != "questions"})
 
 
 @pytest.mark.parametrize("name", FIELDS)

@@ -85,6 +85,37 @@ def test_cells_are_embedded_before_they_are_projected(folder: Path) -> None:
     torch.testing.assert_close(seen[0][0, 0], by_hand)
 
 
+def test_heat_is_the_share_of_each_cell_in_what_cls_sees(folder: Path) -> None:
+    """The last layer's own probabilities, head by head, of the cells alone; and they give that layer's own output."""
+    model = built(folder).model.eval()
+    with torch.no_grad():
+        for name, value in model.named_parameters():  # as far from even as trained ones
+            if "norm" not in name.lower() and value.ndim > 1:
+                value.mul_(10)
+    cells = {"grid": torch.randn(2, 4, CHANNELS), "grid_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).bool(),
+             "cell_row": torch.tensor([[0, 0, 1, 1]] * 2), "cell_column": torch.tensor([[0, 1, 0, 1]] * 2)}  # fmt: skip
+    questions = ["a dog", "two dogs run"]
+    last, seen = model.bert.bert.encoder.layer[-1].attention.self, []
+    hook = last.register_forward_hook(lambda module, given, out: seen.append((given[0], out[0])))
+    heat = model.attention(questions, cells)
+    hook.remove()
+    (states, context), given = seen[0], model.tokenize(questions)
+    mask = torch.cat([given["attention_mask"].bool(), cells["grid_mask"]], 1)
+    width, words = 32 // 2, given["input_ids"].shape[1]
+    for row in range(2):
+        shares = torch.zeros(4)
+        for head in range(2):
+            own = slice(head * width, (head + 1) * width)
+            q, k, v = (part(states[row])[:, own] for part in (last.query, last.key, last.value))
+            scores = torch.stack([(q[0] @ k[n]) / width**0.5 if mask[row, n] else torch.tensor(-torch.inf)
+                                  for n in range(len(k))])  # fmt: skip
+            p = scores.softmax(0)
+            torch.testing.assert_close(p @ v, context[row, 0].flatten()[own])
+            shares += p[words:] / p[words:].sum() / 2
+        torch.testing.assert_close(heat[row], shares.detach())
+    assert heat[1, 2:].tolist() == [0, 0] and heat.max() > 0.3
+
+
 # ------------------------------------------------------------------------------------------------ what is drawn
 def test_masked_words_are_fifteen_percent_and_eighty_ten_ten() -> None:
     ids, free = np.arange(100, 40_100), np.ones(40_000, dtype=bool)

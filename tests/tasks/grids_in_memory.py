@@ -55,3 +55,23 @@ def asked_grids(rows: int = 5) -> TrainingData:
         "asked", 1.0, ("train", "val"), lambda split: {"images": images, "questions": questions}, lambda split: grids,
         lambda split, table: none,
     )  # fmt: skip
+
+
+def pairs_of_grids(rows: int = 5) -> TrainingData:
+    """Statements about two pictures each: whether the first numbers of their second cells have one sign. The second
+    picture of the last one is gone."""
+    grids, random = Grids(), np.random.default_rng(0)
+    first, second = random.integers(PICTURES, size=rows), random.integers(PICTURES, size=rows)
+    sign = grids.values[:, 1, 0] > 0
+    same = sign[torch.from_numpy(first)] == sign[torch.from_numpy(second)]
+    questions = datasets.Dataset.from_dict({
+        "question_id": [f"dev-{n}-0-0" for n in range(rows)], "question": ["they are alike."] * rows,
+        "image_row": first, "second_image_row": [*second[:-1], -1],
+        "answers": [["true" if one else "false"] for one in same],
+    })  # fmt: skip
+    images = datasets.Dataset.from_dict({"image_id": [str(n) for n in range(PICTURES)]})
+    none: np.ndarray = np.array([], dtype=np.int64)
+    return TrainingData(
+        "pairs", 1.0, ("train",), lambda split: {"images": images, "questions": questions}, lambda split: grids,
+        lambda split, table: none,
+    )  # fmt: skip

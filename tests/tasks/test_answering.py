@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from mmkd_cli.architectures.mcan import Attention, Mcan
 from mmkd_cli.architectures.pythia import Pythia
@@ -20,10 +21,13 @@ from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.answers import common_answers, read_answers_file, soft_scores
 from mmkd_cli.metrics.vqa import vqa_accuracy
 from mmkd_cli.students.grid_answerers import McanConfig, PythiaConfig, Vocabulary, grid_batch
+from mmkd_cli.students.vlp import VlpStudentConfig
 from mmkd_cli.students.words import Words, word_vectors
 from mmkd_cli.training.config import TrainConfig
+from tests.architectures.tiny_language_models import tiny_bert
 from tests.contracts.tiny_teachers import timm_file
-from tests.tasks.grids_in_memory import CHANNELS, asked_grids
+from tests.tasks.grids_in_memory import CHANNELS, asked_grids, pairs_of_grids
+from tests.teachers.test_precomputed import regions_line
 
 SMALL = {
     "mcan": McanConfig(width=16, layers=2, heads=2, fused_width=24, word_width=8, dropout=0.0),
@@ -32,8 +36,13 @@ SMALL = {
 AT = Position(0, 0, 0)
 
 
-def built(student: str, task: str = "vqa", data: Any = None, **keys: Any) -> Any:
+def built(student: str, task: str = "vqa", data: Any = None, folder: Path | None = None, **keys: Any) -> Any:
+    """folder: of a BERT, where the student is `vlp`."""
     chosen = registry.load("finetune_tasks", task)
+    if student == "vlp":
+        keys_of = VlpStudentConfig(weights=str(folder))
+        config = SimpleNamespace(task=chosen.Config(**{"least": 1, **keys}), train=TrainConfig(), student=keys_of)
+        return chosen.build(config, [data or asked_grids()], None, "cpu")
     config = SimpleNamespace(task=chosen.Config(**{"least": 1, **keys}), train=TrainConfig(), student=SMALL[student])
     return chosen.build(config, [data or asked_grids()], None, "cpu")
 
@@ -130,6 +139,17 @@ def test_grids_of_several_sizes_are_padded_with_a_mask() -> None:
     assert grid_batch(padded, 3, False)["grid_mask"].all()
 
 
+def test_regions_lie_where_their_centres_do() -> None:
+    corners = torch.tensor([[0, 0, 0.1, 0.1], [0.5, 0.2, 0.7, 0.4], [0.9, 0.9, 1.05, 1.1]])
+    boxes = Ragged(corners, torch.tensor([0, 1, 3]))
+    said = grid_batch({"grid": Ragged(torch.ones(3, 2), boxes.offsets), "grid_boxes": boxes}, 4, True)
+    assert said["grid_mask"].tolist() == [[1, 0, 0, 0], [1, 1, 0, 0]]
+    assert said["cell_column"].tolist() == [[1, 0, 0, 0], [12, 19, 0, 0]]  # of 20 columns
+    assert said["cell_row"].tolist() == [[1, 0, 0, 0], [6, 19, 0, 0]]
+    dense = grid_batch({"grid": torch.ones(1, 2, 2), "grid_boxes": boxes.values[None, :2]}, 3, True)
+    assert dense["cell_column"].tolist() == [[1, 12, 0]] and dense["cell_row"].tolist() == [[1, 6, 0]]
+
+
 # ------------------------------------------------------------------------------------------------ the task
 def test_rows_have_their_questions_pictures_and_worths() -> None:
     made = built("mcan")
@@ -205,6 +225,122 @@ def test_a_mask_of_words_alone_is_enough_for_mcan() -> None:
     assert one.isfinite().all()
 
 
+# ------------------------------------------------------------------------------------------------ released regions
+def test_heads_train_on_released_regions(mmkd: Any, tmp_path: Path) -> None:
+    """Bottom-up attention's TSV, 3 to 6 regions a picture, by image_id in another order than the table's."""
+    mmkd("prepare-data", "--source", "scenes", "--name", "asked", "--set", "source.train=12", "--set", "source.val=4",
+         "--set", "source.test=0")  # fmt: skip
+    random, lines = np.random.default_rng(0), []
+    for name in [f"{split}-{row:06d}" for split, rows in (("val", 4), ("train", 12)) for row in range(rows)]:
+        n = int(random.integers(3, 7))
+        boxes = np.sort(random.uniform(size=(n, 2, 2)), axis=1).reshape(n, 4) * [640, 480, 640, 480]
+        lines.append(regions_line(name, random.standard_normal((n, 8)), boxes))
+    (tmp_path / "regions.tsv").write_text("".join(lines))
+    mmkd("cache-teacher", "--teacher", "precomputed", "--set", "teacher.features=regions.tsv", "--signals", "grid",
+         "--data", "asked", "--name", "regions")  # fmt: skip
+    bert, few = tiny_bert(tmp_path / "bert"), ["--set", "train.max_steps=3", "--set", "train.batch_size=8"]
+    sizes = [f"--set=student.{key}={value}" for key, value in
+             {"width": 16, "layers": 1, "heads": 2, "fused_width": 16, "word_width": 8}.items()]  # fmt: skip
+    for student, keys in (("mcan", sizes), ("vlp", [f"--set=student.weights={bert}"])):
+        mmkd("finetune", "--task", "vqa", "--student", student, "--data", "asked", "--cache", "regions",
+             "--name", student, "--set", "task.least=1", *keys, *few)  # fmt: skip
+        written = json.loads(mmkd("generate", "--task", "vqa", "--model", student, "--split", "val", "--json").stdout)
+        page = (Path(written["predictions"]).parent / "report.html").read_text()
+        assert written["rows"] == 20 and page.count("data:image/jpeg") == 40 and "the model looked at" in page
+    mmkd("distill", "--method", "vlp", "--student", "vlp", f"--set=student.weights={bert}", "--data", "asked",
+         "--cache", "regions", "--name", "streamed", *few)  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------ two pictures
+def test_statements_about_two_pictures_have_both() -> None:
+    made = built("mcan", "nlvr2", pairs_of_grids(6))
+    (feed,) = made.feeds
+    assert feed.rows == 5 and made.model.vocabulary.pictures == 2  # of one statement a picture is gone
+    table = feed.table[feed.table_rows.tolist()]
+    batch = feed.load(np.arange(5), AT)
+    assert batch["grid"].shape == (5, 2, 4, CHANNELS) and batch["grid_mask"].shape == (5, 2, 4)
+    for side, column in enumerate(("image_row", "second_image_row")):
+        assert batch["grid"][:, side, 0, 0].tolist() == table.column(column).to_pylist()
+    assert batch["worth"].sum(1).tolist() == [1] * 5
+
+
+@pytest.mark.parametrize("student", [*SMALL, "vlp"])
+def test_each_picture_is_seen_with_the_statement_and_both_vectors_are_classified(student: str, tmp_path: Path) -> None:
+    """LXMERT, nlvr2_model.py: of (picture, sentence) and (other picture, sentence) the pooled vectors, side by side."""
+    made = built(student, "nlvr2", pairs_of_grids(6), tiny_bert(tmp_path) if student == "vlp" else None)
+    model, batch = made.model.eval(), made.feeds[0].load(np.arange(5), AT)
+    cells = ("grid", "grid_mask", "cell_row", "cell_column")
+    with torch.no_grad():
+        sides = []
+        for side in range(2):
+            one = {name: value[:, side] if name in cells else value for name, value in batch.items()}
+            ids, mask = one["input_ids"], one["attention_mask"]
+            sides.append(model(one).pooled if student == "vlp" else model.net.joint(ids, mask, one["grid"],
+                                                                                    one["grid_mask"]))  # fmt: skip
+        head = model.answers if student == "vlp" else model.net.answer
+        torch.testing.assert_close(model.logits(batch), head(torch.cat(sides, 1)).float())
+        swapped = {name: value.flip(1) if name in cells else value for name, value in batch.items()}
+        assert not torch.allclose(model.logits(swapped), model.logits(batch))  # left and right are not the same
+    made.save(tmp_path)
+    again = registry.load("students", student).load(tmp_path, {"student": made.model.config.model_dump(mode="json")})
+    with torch.no_grad():
+        torch.testing.assert_close(again.logits(batch), model.logits(batch))
+
+
+@pytest.mark.parametrize("student", SMALL)
+def test_it_learns_what_one_picture_does_not_tell(student: str) -> None:
+    torch.manual_seed(0)
+    made = built(student, "nlvr2", pairs_of_grids(60))
+    batch = made.feeds[0].load(np.arange(59), AT)
+    optimizer = torch.optim.AdamW(made.model.parameters(), lr=5e-3)
+    for _ in range(150):
+        optimizer.zero_grad()
+        made.forward(batch).row_losses["ce"].mean().backward()
+        optimizer.step()
+    with torch.no_grad():
+        assert made.forward(batch).report["accuracy"].mean() > 0.95
+        first = {**batch, "grid": batch["grid"][:, :1].expand(-1, 2, -1, -1)}
+        assert made.forward(first).report["accuracy"].mean() < 0.8
+
+
+def test_the_chain_of_statements_about_two_pictures(mmkd: Any, tmp_path: Path) -> None:
+    """NLVR2's own layout: training and development files of JSON lines, a folder of pictures, a CSV of answers."""
+    random, folder = np.random.default_rng(0), tmp_path / "nlvr2"
+    (folder / "images").mkdir(parents=True)
+    for split, sets in (("train", 6), ("dev", 3)):
+        lines = []
+        for number in range(sets):
+            for pair in range(2):
+                for side in range(2):
+                    pixels = random.integers(256, size=(40, 60, 3), dtype=np.uint8)
+                    Image.fromarray(pixels).save(folder / "images" / f"{split}-{number}-{pair}-img{side}.png")
+                lines.append({"identifier": f"{split}-{number}-{pair}-0", "sentence": f"There are {number}, left.",
+                              "label": str(pair == 0)})  # fmt: skip
+        (folder / f"{split}.json").write_text("\n".join(map(json.dumps, lines)))
+    mmkd("prepare-data", "--source", "nlvr2", "--annotations", folder, "--images", folder / "images", "--name", "two")
+    file = timm_file("test_resnet", tmp_path, 0)
+    mmkd("cache-teacher", "--teacher", "timm", "--arch", "test_resnet", "--weights", file, "--signals", "grid",
+         "--data", "two", "--name", "grids")  # fmt: skip
+    sizes = [f"--set=student.{key}={value}" for key, value in
+             {"width": 16, "layers": 1, "heads": 2, "fused_width": 16, "word_width": 8}.items()]  # fmt: skip
+    mmkd("finetune", "--task", "nlvr2", "--data", "two", "--cache", "grids", "--name", "judge", *sizes,
+         "--set", "train.max_steps=5", "--set", "train.batch_size=8")  # fmt: skip
+    written = json.loads(mmkd("generate", "--task", "nlvr2", "--model", "judge", "--split", "val", "--json").stdout)
+    lines = Path(written["predictions"]).read_text().splitlines()
+    assert len(lines) == 6 and all(line.endswith((",True", ",False")) for line in lines)
+    assert lines[0].startswith("dev-0-0-0,")
+    bench = ["evaluate", "--bench", "nlvr2", "--predictions"]
+    document = json.loads(mmkd(*bench, written["name"], "--json").stdout)
+    own = ["--annotations", folder / "dev.json"]
+    official = json.loads(mmkd(*bench, written["predictions"], *own, "--json").stdout)
+    assert document["metrics"] == official["metrics"] and document["counts"]["items"] == 6
+    page = (Path(written["predictions"]).parent / "report.html").read_text()
+    assert page.count("data:image/jpeg") == 12 and "There are 0, left." in page  # both pictures, and heat on both
+    assert "it serves --task nlvr2" in mmkd("generate", "--task", "vqa", "--model", "judge", code=2).stderr
+    single = mmkd("generate", "--task", "nlvr2", "--model", "judge", "--question", "two dogs?", code=2).stderr
+    assert "takes prepared data alone" in single
+
+
 # ------------------------------------------------------------------------------------------------ the chain
 def test_the_chain_from_questions_to_a_score(mmkd: Any, tmp_path: Path) -> None:
     mmkd("prepare-data", "--source", "scenes", "--name", "asked", "--set", "source.train=24", "--set", "source.val=8",
@@ -226,9 +362,13 @@ def test_the_chain_from_questions_to_a_score(mmkd: Any, tmp_path: Path) -> None:
     said = mmkd("evaluate", "--bench", "vqav2", "--predictions", written["name"], "--json").stdout
     document = json.loads(said)
     assert document["counts"]["items"] == 40 and 0 <= document["metrics"]["overall"] <= 100
+    scored = next((tmp_path / "work" / "results").glob("vqav2-*")) / "report.html"
+    for page, items in ((Path(written["predictions"]).parent / "report.html", 24), (scored, None)):
+        text = page.read_text()
+        shown = text.count("data:image/jpeg")
+        assert "what the model looked at" in text and shown == (2 * items if items else shown) and shown % 2 == 0
+        assert page.stat().st_size < 20_000 + 8_000 * shown and "http:" not in text and "https:" not in text
     picture = tmp_path / "one.png"
-    from PIL import Image
-
     Image.new("RGB", (80, 50), "red").save(picture)
     one = json.loads(mmkd("generate", "--task", "vqa", "--model", "answers", "--image", picture, "--question",
                           "how many?", "--json").stdout)  # fmt: skip

@@ -30,15 +30,16 @@ def rows(*numbers: int, split: str = "train") -> dict[str, Any]:
 
 def ask(teacher: Precomputed, batch: dict[str, Any]) -> Any:
     teacher.load("cpu")
-    (name,) = teacher.signals()
+    (name,) = (name for name, spec in teacher.signals().items() if spec.default)
     return teacher(batch, [name])[name]
 
 
-def regions_line(name: str, values: np.ndarray) -> str:
-    """A line as bottom-up attention's scripts write it."""
-    boxes = base64.b64encode(np.zeros((len(values), 4), dtype=np.float32).tobytes()).decode()
-    features = base64.b64encode(values.astype(np.float32).tobytes()).decode()
-    return "\t".join([name, "640", "480", str(len(values)), boxes, features]) + "\n"
+def regions_line(name: str, values: np.ndarray, boxes: np.ndarray | None = None, **fields: str) -> str:
+    """A line as bottom-up attention's scripts write it. fields: in place of these, its columns by name."""
+    line = {"image_id": name, "image_w": "640", "image_h": "480", "num_boxes": str(len(values))}
+    for column, numbers in (("boxes", np.zeros((len(values), 4)) if boxes is None else boxes), ("features", values)):
+        line[column] = base64.b64encode(numbers.astype(np.float32).tobytes()).decode()
+    return "\t".join({**line, **fields}.values()) + "\n"
 
 
 def test_rows_by_number_are_of_one_split(tmp_path: Path) -> None:
@@ -81,14 +82,14 @@ def test_region_features_of_one_and_of_many_lengths(tmp_path: Path) -> None:
     same = [random.standard_normal((4, 6)).astype(np.float32) for _ in range(3)]
     (tmp_path / "same.tsv").write_text("".join(regions_line(f"photo-{n}", v) for n, v in enumerate(same)))
     teacher = open_teacher(tmp_path / "same.tsv")
-    (spec,) = teacher.signals().values()
+    (spec,) = (spec for spec in teacher.signals().values() if spec.default)
     assert (spec.name, spec.shape, spec.ragged) == ("image_tokens", (4, 6), False)
     np.testing.assert_array_equal(ask(teacher, rows(2, 0)).numpy(), np.stack([same[2], same[0]]))
 
     other = [random.standard_normal((n, 6)).astype(np.float32) for n in (2, 5, 1)]
     (tmp_path / "other.tsv").write_text("".join(regions_line(f"photo-{n}", v) for n, v in enumerate(other)))
     teacher = open_teacher(tmp_path / "other.tsv")
-    (spec,) = teacher.signals().values()
+    (spec,) = (spec for spec in teacher.signals().values() if spec.default)
     assert (spec.shape, spec.ragged) == ((5, 6), True)
     said = ask(teacher, rows(1, 2))
     assert isinstance(said, list)
@@ -96,9 +97,33 @@ def test_region_features_of_one_and_of_many_lengths(tmp_path: Path) -> None:
         np.testing.assert_array_equal(said[place].numpy(), other[row])
 
 
+@pytest.mark.parametrize("counts", [(4, 4), (2, 5)])
+def test_regions_are_cells_that_lie_somewhere(tmp_path: Path, counts: tuple[int, int]) -> None:
+    random = np.random.default_rng(2)
+    values = [random.standard_normal((n, 6)).astype(np.float32) for n in counts]
+    boxes = [np.sort(random.uniform(size=(n, 2, 2)), axis=1).reshape(n, 4) * [640, 480, 640, 480] for n in counts]
+    lines = [regions_line(f"photo-{n}", *pair) for n, pair in enumerate(zip(values, boxes, strict=True))]
+    (tmp_path / "trainval.tsv.0").write_text("\n".join(lines))  # a blank line between the two
+    teacher = open_teacher(tmp_path / "trainval.tsv.0")
+    specs = teacher.signals()
+    assert specs["grid"].along == ("grid_boxes",) and not specs["grid"].default
+    assert specs["grid"].ragged == specs["grid_boxes"].ragged == (len(set(counts)) > 1)
+    assert specs["grid_boxes"].shape == (max(counts), 4) and specs["grid_boxes"].dtype == "float32"
+    said = teacher(rows(1, 0), ["grid", "grid_boxes"])
+    for place, row in enumerate((1, 0)):
+        np.testing.assert_array_equal(said["grid"][place], values[row])
+        np.testing.assert_allclose(said["grid_boxes"][place], boxes[row] / [640, 480, 640, 480], rtol=1e-5)
+    named = open_teacher(tmp_path / "trainval.tsv.0", signal="grid").signals()
+    assert {name for name, spec in named.items() if spec.default} == {"grid", "grid_boxes"}
+
+
 def test_names_follow_the_table_and_the_shape(tmp_path: Path) -> None:
-    np.save(tmp_path / "grid.npy", np.zeros((2, 3, 4, 5), dtype=np.float32))
-    assert set(open_teacher(tmp_path / "grid.npy").signals()) == {"grid"}
+    values = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
+    np.save(tmp_path / "grid.npy", values)
+    teacher = open_teacher(tmp_path / "grid.npy")
+    assert {name: spec.shape for name, spec in teacher.signals().items()} == {"grid": (12, 5), "grid_size": (2,)}
+    said = teacher(rows(1), ["grid", "grid_size"])
+    assert said["grid"][0, 4 * 2 + 3].tolist() == values[1, 2, 3].tolist() and said["grid_size"].tolist() == [[3, 4]]
     np.save(tmp_path / "t.npy", VALUES)
     spec = open_teacher(tmp_path / "t.npy", table="texts").signals()["text_embedding"]
     assert spec.table == "texts"
@@ -131,7 +156,19 @@ def damaged(kind: str, folder: Path) -> Path:
     elif kind == "tsv base64":
         file.write_text(regions_line("p", VALUES).rstrip() + "?\n")
     elif kind == "tsv width":
-        file.write_text(regions_line("p", VALUES) + regions_line("q", VALUES[:, :2]))
+        file.write_text(regions_line("p", VALUES) + "\n\n" + regions_line("q", VALUES[:, :2]))
+    elif kind == "tsv name":
+        file.write_bytes(regions_line("p", VALUES).replace("p", "\xff", 1).encode("latin-1"))
+    elif kind.startswith("tsv "):
+        changed: dict[str, str] = {
+            "boxes": regions_line("q", VALUES, np.zeros((1, 4))), "nan": regions_line("q", VALUES * np.nan),
+            "none": regions_line("q", VALUES, num_boxes="0"), "wide": regions_line("q", VALUES, image_w="0"),
+            "many": regions_line("q", VALUES, num_boxes="9" * 5000),
+            "unpadded": regions_line("q", VALUES).replace("A=\t", "A\t"),
+            "outside": regions_line("q", VALUES, np.full((5, 4), 700)),
+            "turned": regions_line("q", VALUES, np.tile([9, 9, 1, 1], (5, 1))),
+        }  # fmt: skip
+        file.write_text(regions_line("p", VALUES) + changed[kind.split()[1]])
     else:
         file.write_bytes(b"nothing")
     return file
@@ -147,8 +184,17 @@ def damaged(kind: str, folder: Path) -> Path:
         ("npz ids", "has 5 rows and 3 ids"),
         ("npz twice", "1 ids stand twice, the first '1'"),
         ("tsv columns", "line 1: 3 columns in place of"),
-        ("tsv base64", "features of 'p' are not base64"),
-        ("tsv width", "features of 'q' are 40 bytes, not float32 of 5 regions x 3"),
+        ("tsv base64", "line 1, image 'p': features are not base64"),
+        ("tsv width", "line 4, image 'q': features are 40 bytes, not float32 of 5 regions x 3"),
+        ("tsv name", r"line 1: image_id is b'\\xff', not UTF-8"),
+        ("tsv boxes", "line 2, image 'q': boxes are 16 bytes, not four float32 of each of 5"),
+        ("tsv unpadded", "line 2, image 'q': boxes are not base64"),
+        ("tsv nan", "line 2, image 'q': features hold what is no finite number"),
+        ("tsv none", "line 2, image 'q': num_boxes is b'0', not a count"),
+        ("tsv many", "line 2, image 'q': num_boxes is b'9+', not a count"),
+        ("tsv wide", "line 2, image 'q': image_w is b'0', not a count"),
+        ("tsv outside", "line 2, image 'q': a box is no left, top, right, bottom within 640 x 480 pixels"),
+        ("tsv turned", "line 2, image 'q': a box is no left, top, right, bottom"),
         ("npz", "is no .npz file"),
         ("safetensors", "is no safetensors file"),
         ("txt", "is not one of .npy, .npz, .safetensors, .tsv"),

@@ -23,7 +23,7 @@ PICTURE_FIELDS = ("Flickr30K_ID", "Flickr30kID", "Flikr30kID")
 class Judged:
     """An item. images: ids of its pictures. groups: kind of item -> name, each a row of the scores' `by`.
 
-    sentence: what items of one sentence share (NLVR's consistency), else empty.
+    sentence: what items of one sentence share (NLVR's consistency), else empty. rows: of prepared data, the pictures'.
     """
 
     id: str
@@ -32,6 +32,7 @@ class Judged:
     images: tuple[str, ...]
     groups: Mapping[str, str] = field(default_factory=dict)
     sentence: str = ""
+    rows: tuple[int, ...] = ()
 
 
 def read_gqa(path: Path) -> tuple[list[Judged], frozenset[str]]:
