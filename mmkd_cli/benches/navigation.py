@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmkd_cli.benches import text_page
-from mmkd_cli.benches.navigation_files import Instruction, Walk, read_r2r, read_rxr, read_walks
+from mmkd_cli.benches.navigation_files import Walk, read_walks, with_goals
 from mmkd_cli.benches.outcomes import clusters
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import BenchInput, Scores
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.connectivity import House, read_house
 from mmkd_cli.data.sources import fields
+from mmkd_cli.data.sources.navigation_files import Instruction, read_r2r, read_rxr
 from mmkd_cli.metrics.bootstrap import bootstrap_means, percentile_interval
 from mmkd_cli.metrics.navigation import METRES, navigation_scores
 from mmkd_cli.reports.blocks import Block, Heading, Paragraph
@@ -125,7 +126,8 @@ class R2r:
         for name in ("annotations", "connectivity"):
             if getattr(config, name) is None:
                 raise UserError(f"{config.name} needs the {NEEDED[name]}: give --{name}")
-        items = type(self).read(Path(str(config.annotations)).expanduser())
+        annotations = Path(str(config.annotations)).expanduser()
+        items = with_goals(type(self).read(annotations), annotations)
         return items, read_walks(given.predictions, items, self.id_field)
 
     def _nodes(self, item: Instruction, walk: Walk) -> tuple[list[int], list[int]]:

@@ -44,6 +44,8 @@ TABLES: dict[str, dict[str, Entry]] = {
         "nlvr": Entry("mmkd_cli.data.sources.statements:Nlvr", "NLVR: statements about drawn pictures"),
         "nlvr2": Entry("mmkd_cli.data.sources.statements:Nlvr2", "NLVR2: statements about two photos"),
         "daquar": Entry("mmkd_cli.data.sources.statements:Daquar", "DAQUAR: questions about rooms, photo lists"),
+        "r2r": Entry("mmkd_cli.data.sources.navigation:R2r", "Room-to-Room: instructions for walks, houses' graphs"),
+        "rxr": Entry("mmkd_cli.data.sources.navigation:Rxr", "Room-across-Room: the same in three languages"),
         "scenes": Entry("mmkd_cli.data.sources.scenes:Scenes", "the built-in generated world"),
     },
     "teachers": {

@@ -56,14 +56,12 @@ class _Reader:
         rows = np.asarray(rows, dtype=np.int64)
         found = self.source[rows.tolist()]
         batch: Batch = {"row": torch.from_numpy(rows)}
+        batch["id"] = found.column(f"{self.kind.removesuffix('s')}_id").to_pylist()
         if self.kind == "images":
-            batch["id"] = found.column("image_id").to_pylist()
             if self.transform is not None:
                 batch["pixels"] = self._pixels(self.transform, found.column("image"), rows, views)
-        else:
-            batch["id"] = found.column("text_id").to_pylist()
-            if self.tokenize is not None:
-                batch.update(self.tokenize(found.column("text").to_pylist()))
+        elif self.tokenize is not None:
+            batch.update(self.tokenize(found.column("text").to_pylist()))
         if views is not None:
             batch["view"] = torch.from_numpy(np.asarray(views, dtype=np.int64))
         return batch

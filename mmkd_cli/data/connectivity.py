@@ -56,9 +56,14 @@ class House:
         return next((place for place, (a, b) in moves if a != b and not self.graph.has_edge(a, b)), None)
 
 
+def graph_file(folder: Path, scan: str) -> Path:
+    """Where a scan's graph is; UserError where its name leads out of the folder."""
+    return folder / f"{fields.inner_path(scan, f'scan {scan!r}')}_connectivity.json"
+
+
 def read_house(folder: Path, scan: str) -> House:
     """UserError names the file, the row and the field: one that is not there, misshapen, or has a one-way edge."""
-    path = folder / f"{fields.inner_path(scan, f'scan {scan!r}')}_connectivity.json"
+    path = graph_file(folder, scan)
     if not path.is_file():
         raise UserError(f"--connectivity {folder} has no {path.name}: name the folder with every scan's graph")
     rows = fields.typed(paths.read_json(path), list, f"file {path}")

@@ -61,6 +61,29 @@ def question_features(pictures: int = 1) -> datasets.Features:
     })  # fmt: skip
 
 
+def instruction_features() -> datasets.Features:
+    """Columns of `instructions`: viewpoints by name, the heading in radians from +y clockwise."""
+    import datasets
+
+    text = datasets.Value("string")
+    return datasets.Features({
+        "instruction_id": text, "instruction": text, "language": text, "scan": text, "path_id": text,
+        "path": datasets.List(text), "heading": datasets.Value("float64"),
+    })  # fmt: skip
+
+
+def viewpoint_features() -> datasets.Features:
+    """Columns of `viewpoints`: x, y, z in metres, z up; rows of this table that an edge leads to, ascending; the row of
+    `images` where its 36 views begin, or -1."""
+    import datasets
+
+    text, row = datasets.Value("string"), datasets.Value("int64")
+    return datasets.Features({
+        "viewpoint_id": text, "scan": text, "viewpoint": text, "position": datasets.List(datasets.Value("float64")),
+        "neighbours": datasets.List(row), "image_row": row,
+    })  # fmt: skip
+
+
 def text_table(split: str, columns: pa.Table) -> SourceTable:
     """`texts` of a split from columns in memory: text_id, text, image_row."""
 

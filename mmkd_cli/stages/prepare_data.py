@@ -168,7 +168,8 @@ def _finish(artifact: Artifact, jobs: Sequence[Job], started: float) -> Artifact
         rejected = [row for record in records.values() for row in record["rejected"]]
         rows = _rows(artifact.plan["work"]["tables"])
         _refuse_empty(rows, rejected)
-        main = "images" if any("images" in found for found in rows.values()) else "texts"
+        there = {name for found in rows.values() for name in found}
+        main = next((name for name in ("images", "instructions") if name in there), "texts")
         return artifacts.finish(
             artifact,
             content={

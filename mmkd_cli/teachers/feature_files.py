@@ -1,4 +1,4 @@
-"""Files of features: npy, npz and safetensors of [rows, ...], and TSVs of region features. No pickle is read."""
+"""Files of features: npy, npz and safetensors of [rows, ...], and TSVs of regions or of views. No pickle is read."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from mmkd_cli.core.errors import UserError, nearest
 
 ID_NAMES = ("ids", "id", "image_id", "text_id")
 MAX_LINE_BYTES = 1 << 27
-_COLUMNS = ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features")
+_REGION_COLUMNS = ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features")
 """Of bottom-up attention's TSVs."""
+_VIEW_COLUMNS = ("scanId", "viewpointId", "image_w", "image_h", "vfov", "features")
+_VIEWS = 36
 _DIGITS = 9
 """Of a count that is believed."""
 _BEYOND = 0.01
@@ -42,12 +44,15 @@ class FeatureFile(Protocol):
     def read(self, rows: Sequence[int]) -> Tensor | list[Tensor]: ...
 
 
-def open_features(path: Path, array: str | None, ids: str | None) -> FeatureFile:
-    """Open by suffix. array: its name, where the file has several. ids: name of an array, or a file of lines."""
+def open_features(path: Path, array: str | None, ids: str | None, *, views: bool = False) -> FeatureFile:
+    """Open by suffix. array: its name, where the file has several. ids: name of an array, or a file of lines.
+
+    views: whether a TSV's lines are viewpoints.
+    """
     if not path.is_file():
         raise UserError(f"features {path} are not there: name a file")
     if ".tsv" in path.suffixes or path.suffix == ".csv":  # parts of a release are called NAME.tsv.0 and so on
-        return RegionTsv(path)
+        return ViewTsv(path) if views else RegionTsv(path)
     if path.suffix == ".npy":
         return _array_file(path, {"": _load_numpy(path)}, None, ids)
     if path.suffix == ".npz":
@@ -144,8 +149,8 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} is no safetensors file, or is damaged: {error}") from None
 
 
-class RegionTsv:
-    """Region features as bottom-up attention released them; lines are found once and decoded when asked for."""
+class _Tsv:
+    """Features a line, float32 in base64 as the last column; lines are found once and decoded when asked for."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -159,25 +164,21 @@ class RegionTsv:
                 if not (line := file.readline(MAX_LINE_BYTES)):
                     break
                 if line.strip():
-                    name, values, _ = self._read(line, number, width)
+                    name, values, *_ = self._read(line, number, width)
                     width = values.shape[1]
                     regions.append(len(values))
                     self.ids.append(name)
                     self._lines.append((offset, number))
                 offset += len(line)
         if width is None:
-            raise UserError(f"{path} is empty: name a TSV of region features")
+            raise UserError(f"{path} is empty: name a TSV of features")
         self.rows = len(self._lines)
         self.ragged = min(regions) != max(regions)
         self.shape: tuple[int, ...] = (max(regions), width)
 
     def read(self, rows: Sequence[int]) -> Tensor | list[Tensor]:
-        """float32 [len(rows), regions, d], or a list of [regions, d] where their number varies."""
+        """float32 [len(rows), n, d], or a list of [n, d] where their number varies."""
         return self._each(rows, 1)
-
-    def boxes(self, rows: Sequence[int]) -> Tensor | list[Tensor]:
-        """The same of [regions, 4]: left, top, right, bottom, in fractions of the picture."""
-        return self._each(rows, 2)
 
     def _each(self, rows: Sequence[int], part: int) -> Tensor | list[Tensor]:
         found = []
@@ -188,16 +189,23 @@ class RegionTsv:
                 found.append(torch.from_numpy(said.copy()))
         return found if self.ragged else torch.stack(found)
 
+    def _read(self, line: bytes, number: int, width: int | None) -> tuple[Any, ...]:
+        """Id, features [n, d] float32, and what else a line has. width: d, None where it is not known yet."""
+        raise NotImplementedError
+
+
+class RegionTsv(_Tsv):
+    """Region features as bottom-up attention released them."""
+
+    def boxes(self, rows: Sequence[int]) -> Tensor | list[Tensor]:
+        """As `read`, [regions, 4] each: left, top, right, bottom, in fractions of the picture."""
+        return self._each(rows, 2)
+
     def _read(self, line: bytes, number: int, width: int | None) -> tuple[str, np.ndarray, np.ndarray]:
         """Id, features [regions, d] and boxes [regions, 4], float32. width: d, None where it is not known yet."""
-        where, fields = f"{self.path}, line {number}", line.rstrip(b"\r\n").split(b"\t")
-        if len(fields) != len(_COLUMNS):
-            raise UserError(f"{where}: {len(fields)} columns in place of {', '.join(_COLUMNS)}")
-        named = dict(zip(_COLUMNS, fields, strict=True))
-        try:
-            name = named["image_id"].decode()
-        except UnicodeDecodeError:
-            raise UserError(f"{where}: image_id is {named['image_id'][:20]!r}, not UTF-8") from None
+        where = f"{self.path}, line {number}"
+        named = _fields(line, _REGION_COLUMNS, where)
+        name = _text(named["image_id"], "image_id", where)
         where = f"{where}, image {name[:80]!r}"
         wide, high, regions = (_whole(named[name], name, where) for name in ("image_w", "image_h", "num_boxes"))
         values, corners = (_floats(named[name], name, where) for name in ("features", "boxes"))
@@ -210,6 +218,35 @@ class RegionTsv:
         if (boxes[:, 2:] < boxes[:, :2]).any() or boxes.min() < -_BEYOND or boxes.max() > 1 + _BEYOND:
             raise UserError(f"{where}: a box is no left, top, right, bottom within {wide} x {high} pixels")
         return name, values.reshape(regions, -1), boxes
+
+
+class ViewTsv(_Tsv):
+    """Features of the 36 views of each viewpoint, as agents of Room-to-Room released them; an id is SCAN_VIEWPOINT."""
+
+    def _read(self, line: bytes, number: int, width: int | None) -> tuple[str, np.ndarray]:
+        """Id, features [36, d]."""
+        where = f"{self.path}, line {number}"
+        named = _fields(line, _VIEW_COLUMNS, where)
+        name = "_".join(_text(named[one], one, where) for one in _VIEW_COLUMNS[:2])
+        values = _floats(named["features"], "features", f"{where}, viewpoint {name[:80]!r}")
+        if len(values) % _VIEWS or (width is not None and len(values) != _VIEWS * width):
+            raise UserError(f"{where}: features of {name!r} are {4 * len(values)} bytes, not float32 of {_VIEWS} views"
+                            f"{f' x {width}' if width else ''}")  # fmt: skip
+        return name, values.reshape(_VIEWS, -1)
+
+
+def _fields(line: bytes, columns: tuple[str, ...], where: str) -> dict[str, bytes]:
+    fields = line.rstrip(b"\r\n").split(b"\t")
+    if len(fields) != len(columns):
+        raise UserError(f"{where}: {len(fields)} columns in place of {', '.join(columns)}")
+    return dict(zip(columns, fields, strict=True))
+
+
+def _text(field: bytes, name: str, where: str) -> str:
+    try:
+        return field.decode()
+    except UnicodeDecodeError:
+        raise UserError(f"{where}: {name} is {field[:20]!r}, not UTF-8") from None
 
 
 def _whole(field: bytes, name: str, where: str) -> int:

@@ -18,7 +18,8 @@ from mmkd_cli.data.signals import GRID, GRID_BOXES, GRID_SIZE
 from mmkd_cli.teachers.feature_files import FeatureFile, RegionTsv, open_features
 
 SIGNAL_OF_AXES = {("images", 1): "image_cls", ("images", 2): "image_tokens", ("images", 3): "grid",
-                  ("texts", 1): "text_embedding", ("texts", 2): "text_states"}  # fmt: skip
+                  ("texts", 1): "text_embedding", ("texts", 2): "text_states",
+                  ("viewpoints", 2): "views"}  # fmt: skip
 
 
 class PrecomputedConfig(Config):
@@ -26,7 +27,7 @@ class PrecomputedConfig(Config):
 
     name: str = key("precomputed", "the teacher")
     features: str = key(
-        description="npy, npz or safetensors of [rows, ...], or a TSV of region features (base64 float32)",
+        description="npy, npz or safetensors of [rows, ...], or a TSV of region features or of views (base64 float32)",
         identity=False,
     )
     array: str | None = key(None, "the array's name in the file (default: its only one that is no ids)")
@@ -34,8 +35,12 @@ class PrecomputedConfig(Config):
         None, "name of an array of ids in the file, or a text file with an id a line (default: ids, id, image_id or "
         "text_id in the file; without one, rows by number)", identity=False,
     )  # fmt: skip
-    table: Literal["images", "texts"] = key("images", "the table whose rows they are of", source="[U] the usual case")
-    signal: str | None = key(None, "what they are called (default: image_cls, image_tokens, grid or text_embedding)")
+    table: Literal["images", "texts", "viewpoints"] = key(
+        "images", "the table whose rows they are of", source="[U] the usual case"
+    )
+    signal: str | None = key(
+        None, "what they are called (default: image_cls, image_tokens, grid, text_embedding or views)"
+    )
     split: str = key(
         "train", "the split that rows by number are of", source="[U] the only one of data without official splits"
     )
@@ -53,7 +58,8 @@ class Precomputed:
 
     @cached_property
     def _features(self) -> FeatureFile:
-        return open_features(Path(self.config.features), self.config.array, self.config.ids)
+        return open_features(Path(self.config.features), self.config.array, self.config.ids,
+                             views=self.config.table == "viewpoints")  # fmt: skip
 
     @cached_property
     def _places(self) -> dict[str, int] | None:

@@ -117,6 +117,20 @@ def test_regions_are_cells_that_lie_somewhere(tmp_path: Path, counts: tuple[int,
     assert {name for name, spec in named.items() if spec.default} == {"grid", "grid_boxes"}
 
 
+def test_views_of_viewpoints(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).standard_normal((2, 36, 5)).astype(np.float32)
+    lines = [f"scan\tv{n}\t640\t480\t60\t{base64.b64encode(own.tobytes()).decode()}\n" for n, own in enumerate(values)]
+    (tmp_path / "views.tsv").write_text("".join(lines))
+    teacher = open_teacher(tmp_path / "views.tsv", table="viewpoints")
+    (spec,) = teacher.signals().values()
+    assert (spec.name, spec.table, spec.shape, spec.ragged) == ("views", "viewpoints", (36, 5), False)
+    asked = {**rows(0, 1), "id": ["scan_v1", "scan_v0"]}
+    np.testing.assert_array_equal(ask(teacher, asked).numpy(), values[::-1])
+    (tmp_path / "views.tsv").write_text(lines[0].replace("\t60\t", "\t60\tAAAAAAAAAAAAAAAA"))
+    with pytest.raises(UserError, match=r"features of 'scan_v0' are \d+ bytes, not float32 of 36 views"):
+        open_teacher(tmp_path / "views.tsv", table="viewpoints").signals()
+
+
 def test_names_follow_the_table_and_the_shape(tmp_path: Path) -> None:
     values = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
     np.save(tmp_path / "grid.npy", values)
