@@ -91,6 +91,8 @@ TABLES: dict[str, dict[str, Entry]] = {
             "mmkd_cli.students.grid_captioner:GridCaptioner", "6+6 transformer that writes captions from a grid"
         ),
         "vlp": Entry("mmkd_cli.students.vlp:Vlp", "a BERT over words and cells of a grid (CLIP-ViL_p)"),
+        "envdrop": Entry("mmkd_cli.students.envdrop:EnvDrop", "an agent that follows instructions through houses"),
+        "speaker": Entry("mmkd_cli.students.speaker:Speaker", "what people would say of a walk through a house"),
         "seq2seq": Entry("mmkd_cli.students.seq2seq:Seq2Seq", "any encoder-decoder (transformers), as it is"),
         "classifier": Entry("mmkd_cli.students.classifier:Classifier", "any text model (transformers) with a head"),
     },
@@ -118,6 +120,8 @@ TABLES: dict[str, dict[str, Entry]] = {
         "snli-ve": Entry("mmkd_cli.tasks.answering:SnliVe", "whether a photo entails a sentence, from a grid"),
         "nlvr": Entry("mmkd_cli.tasks.answering:Nlvr", "whether a statement about a drawn picture is true"),
         "nlvr2": Entry("mmkd_cli.tasks.answering:Nlvr2", "whether a statement about two photos is true"),
+        "r2r": Entry("mmkd_cli.tasks.navigation:R2rTuning", "walks that follow instructions: imitation, own walks"),
+        "r2r-speaker": Entry("mmkd_cli.tasks.speaking:SpeakerTuning", "instructions, written of walks"),
         "summarization": Entry(
             "mmkd_cli.tasks.summarization:Summarization", "a summary, or any text, written for each text"
         ),
@@ -130,6 +134,8 @@ TABLES: dict[str, dict[str, Entry]] = {
         "vqa": Entry("mmkd_cli.tasks.vqa:Vqa", "an answer to each question about a picture"),
         "nlvr": Entry("mmkd_cli.tasks.statements:Nlvr", "whether a statement about a drawn picture is true"),
         "nlvr2": Entry("mmkd_cli.tasks.statements:Nlvr2", "whether a statement about two photos is true"),
+        "r2r": Entry("mmkd_cli.tasks.walks:R2r", "a walk for each instruction (Room-to-Room)"),
+        "rxr": Entry("mmkd_cli.tasks.walks:Rxr", "the same, its viewpoints alone (Room-across-Room)"),
         "text": Entry("mmkd_cli.tasks.text:Text", "a summary, another style, a continuation of each text"),
     },
     "benches": {

@@ -121,10 +121,18 @@ def _run(config: Any, root: Path, task: Task, device: str, workers: int, needs_d
     from mmkd_cli.architectures.writer import Writer
     from mmkd_cli.stages.evaluation_inputs import open_inputs
 
-    ways = ("language_model", "answer")
+    ways = ("language_model", "answer", "walker")
     asks: Any = SimpleNamespace(needs_data=needs_data, default_split=DEFAULT_SPLIT, asks=ways)
     opened = open_inputs(config, root, asks, device)
     model: Any = opened.model
+    walks = hasattr(model, "walker")
+    if walks != (task.table == "instructions"):
+        does = (
+            "follows instructions: it serves --task r2r and rxr" if walks else "follows no instructions: name one of "
+        )
+        raise UserError(f"run {opened.name!r} {does}{'' if walks else '`mmkd finetune --task r2r`'}")
+    if walks:
+        return _of_walks(opened)
     if model.image_signal == GRID:
         return _of_grids(config.task.name, opened)
     if task.sees and not (hasattr(model, "memory") or hasattr(model, "begin")):
@@ -163,6 +171,24 @@ def _of_grids(task: str, opened: Opened) -> Writing:
     heat = CellHeat.of(model, opened.cache, opened.split) if opened.cache is not None else None
     return Writing(opened.label, tuple(opened.inputs()), {}, lambda: GridWriter(model), opened.data, opened.split,
                    vectors, LiveGrid(model), heat)  # fmt: skip
+
+
+def _of_walks(opened: Opened) -> Writing:
+    """An agent, in the houses of the data's split."""
+    from mmkd_cli.stages.walk_models import WalkWriter
+
+    model: Any = opened.model
+    data, cache = opened.data, opened.cache
+    assert data is not None
+    if cache is None:
+        raise UserError(f"no cache of {data.artifact.label} holds {model.image_signal!r} of the run's teacher in "
+                        f"{opened.split!r}: make one by `mmkd cache-teacher`")  # fmt: skip
+
+    def writer() -> Any:
+        return WalkWriter(model, data.artifact.name, opened.split, data.tables(opened.split),
+                          cache.targets(opened.split))  # fmt: skip
+
+    return Writing(opened.label, tuple(opened.inputs()), {}, writer, data, opened.split)
 
 
 def _vectors(config: Any, opened: Opened, device: str, workers: int) -> Callable[[np.ndarray], Tensor]:

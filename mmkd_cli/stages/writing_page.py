@@ -1,4 +1,5 @@
-"""The page of written texts: pictures with their captions or answers, beside what people say where data hold it."""
+"""The page of written texts: pictures with their captions or answers, beside what people say where data hold it; of
+walks maps."""
 
 from __future__ import annotations
 
@@ -11,7 +12,10 @@ import numpy as np
 
 from mmkd_cli.benches.text_page import Said, Stored, drawn, section
 from mmkd_cli.core.contracts import Task
+from mmkd_cli.data.walks import Houses
+from mmkd_cli.reports.blocks import Block, Heading, Paragraph
 from mmkd_cli.reports.page import write_page
+from mmkd_cli.reports.plots import map_figure
 
 if TYPE_CHECKING:
     from mmkd_cli.stages.writing_inputs import Writing
@@ -23,6 +27,9 @@ def write_page_of(folder: Path, opened: Writing, task: Task, config: Any) -> Non
         lines = [json.loads(line) for line in file]
     shown = drawn(range(len(lines)), config.shown, config.seed)
     tables: Any = opened.tables
+    if task.table == "instructions":
+        write_page(folder / "report.html", f"{config.task.name}: {opened.label}", _maps(tables, lines, shown))
+        return
     people: dict[Any, list[tuple[str, str]]] = {}
     if task.table == "images":
         people = _captions(tables, [lines[place]["image_row"] for place in shown])
@@ -40,6 +47,30 @@ def write_page_of(folder: Path, opened: Writing, task: Task, config: Any) -> Non
         heat = pictures.heated(opened.heat, lambda place: lines[place]["asked"])
     blocks = section("Texts", shown, len(lines), said, pictures, heat)
     write_page(folder / "report.html", f"{config.task.name}: {opened.label}", blocks)
+
+
+def _maps(tables: Any, lines: list[dict[str, Any]], shown: list[int]) -> list[Block]:
+    """Walks seen from above, beside the paths that were meant where the data have them."""
+    houses = Houses.of([tables["viewpoints"]])
+    position = np.array(tables["viewpoints"].select_columns("position")[:]["position"])[:, :2]
+    own = zip(houses.scans.tolist(), houses.names.tolist(), strict=True)
+    row = {f"{scan}_{name}": place for place, (scan, name) in enumerate(own)}
+    said = tables["instructions"].select_columns(["instruction_id", "scan", "path"])
+    meant = dict(zip(said[:]["instruction_id"], zip(said[:]["scan"], said[:]["path"], strict=True), strict=True))
+    blocks: list[Block] = [Heading("Walks"), Paragraph(f"{len(shown)} of {len(lines):,} walks, drawn at random.")]
+    for place in shown:
+        line = lines[place]
+        scan, path = meant[line["id"]]
+        walked = [name for name, *_ in json.loads(line["text"])]
+        ways = {"walked": walked} if len(path) < 2 else {"the instruction's path": path, "walked": walked}
+        same = np.flatnonzero(houses.house == houses.house[row[f"{scan}_{walked[0]}"]])
+        ends = [(one, other) for one in same for other in houses.neighbours[one] if one < other]
+        points = {name: position[[row[f"{scan}_{one}"] for one in way]] for name, way in ways.items()}
+        blocks += [
+            Paragraph(line["asked"].strip()),
+            map_figure([position[list(two)] for two in ends], points, line["id"]),
+        ]
+    return blocks
 
 
 def _captions(tables: Any, image_rows: list[int]) -> dict[Any, list[tuple[str, str]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,13 +17,21 @@ from mmkd_cli.core import registry
 from mmkd_cli.core.config import Layer, describe, resolve
 from mmkd_cli.core.contracts import Outputs, Position, SignalSpec
 from mmkd_cli.stages import finetune
-from mmkd_cli.tasks import answering
+from mmkd_cli.tasks import answering, navigation
 from mmkd_cli.training.config import TrainConfig
 from tests.architectures.tiny_bart import tiny_bart
+from tests.data.small_houses import CHANNELS as VIEW_CHANNELS
 from tests.tasks.grids_in_memory import CELLS, CHANNELS, asked_grids, pairs_of_grids
+from tests.tasks.test_navigation import instructed
 from tests.tasks.test_seeing import DIM, asked
 from tests.tasks.test_summarization import articles
 from tests.tasks.test_text_classification import labelled
+
+
+def houses() -> Any:
+    """Instructions and views in memory."""
+    with TemporaryDirectory() as folder:
+        return instructed(Path(folder))
 
 
 def two_classes() -> Any:
@@ -40,8 +49,10 @@ CASES: dict[str, tuple[str, Callable[[], Any], tuple[str, ...]]] = {
     "snli-ve": ("mcan", asked_grids, ("grid",)),
     "nlvr": ("mcan", asked_grids, ("grid",)),
     "nlvr2": ("mcan", pairs_of_grids, ("grid",)),
+    "r2r": ("envdrop", houses, ("image_embedding",)),
+    "r2r-speaker": ("speaker", houses, ("image_embedding",)),
 }
-"""Task -> student, data, signals."""
+"""Task -> student, data, signals (of data with pictures)."""
 
 
 class TeacherSizes:
@@ -49,7 +60,8 @@ class TeacherSizes:
 
     def signals(self) -> dict[str, SignalSpec]:
         grid = SignalSpec("grid", "images", (CELLS, CHANNELS))
-        return {"image_embedding": SignalSpec("image_embedding", "images", (DIM,)), "grid": grid}
+        views = SignalSpec("views", "viewpoints", (36, VIEW_CHANNELS))
+        return {"image_embedding": SignalSpec("image_embedding", "images", (DIM,)), "grid": grid, "views": views}
 
     def parameters_count(self) -> int:
         return 1234
@@ -91,6 +103,8 @@ def test_a_task_trains_and_saves_its_student(tmp_path: Path, task: str, monkeypa
     if vocabulary := getattr(trainable.model, "vocabulary", None):  # the data say how many words and answers there are
         monkeypatch.setattr(answering, "COUNTED", vocabulary)
         monkeypatch.setattr(chosen, "answers", len(vocabulary.answers), raising=False)
+    if task.startswith("r2r"):
+        monkeypatch.setattr(navigation, "COUNTED", len(trainable.model.tokenize.words))
     counted = chosen.count(config, TeacherSizes())
     assert counted.total == sum(p.numel() for p in trainable.model.parameters())
     assert counted.trainable == sum(p.numel() for p in trained)

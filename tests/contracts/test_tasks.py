@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from mmkd_cli.core.errors import UserError
 from mmkd_cli.stages.generate import official_file
 
 FIELDS = {"caption": ("image_id", "caption"), "vqa": ("question_id", "answer"), "text": ("id", "text"),
-          "nlvr": ("identifier", "prediction"), "nlvr2": ("identifier", "prediction")}  # fmt: skip
+          "nlvr": ("identifier", "prediction"), "nlvr2": ("identifier", "prediction"),
+          "r2r": ("instr_id", "trajectory"), "rxr": ("instruction_id", "path")}  # fmt: skip
 """Task -> what the official file calls an id and its text."""
 
 
@@ -31,6 +33,10 @@ def tables() -> dict[str, Any]:
                                                  "question": [f"is it {i}?" for i in range(n)],
                                                  "image_row": [i % 3 for i in range(n)],
                                                  "second_image_row": [3] * n}),
+        "instructions": datasets.Dataset.from_dict({"instruction_id": [str(9 + i) for i in range(n)],
+                                                    "instruction": [f"go {i}" for i in range(n)],
+                                                    "language": ["en-IN"] * n, "scan": ["A"] * n,
+                                                    "path": [["a", "b"]] * n, "heading": [0.5] * n}),
     }  # fmt: skip
 
 
@@ -52,6 +58,12 @@ def test_a_task_has_an_item_a_row_and_an_official_file(tmp_path: Path, name: str
     assert all(isinstance(item, TextItem) and item.source for item in parts)
     assert all((item.image_row >= 0) == task.sees for item in parts)
     assert all(bool(item.more_rows) == (name == "nlvr2") for item in parts)
+    if task.table == "instructions":
+        walk = [["a", 0.5, 0.0], ["b", 0.0, 0.0]]
+        lines = [task.official(item.id, json.dumps(walk)) for item in parts]
+        assert [str(line[FIELDS[name][0]]) for line in lines] == [item.id for item in parts]
+        assert lines[0][FIELDS[name][1]] == (walk if name == "r2r" else ["a", "b"]) and parts[0].prefix == "A_a 0.5"
+        return
     said = [f"text {item.id}" if not name.startswith("nlvr") else str(int(item.id) % 2 == 0) for item in parts]
     lines = [task.official(item.id, text) for item, text in zip(parts, said, strict=True)]
     file = tmp_path / task.file
