@@ -11,10 +11,16 @@ import numpy as np
 import pytest
 import torch
 
+from mmkd_cli.cli.options import file_layers
+from mmkd_cli.core.config import Layer, resolve
 from mmkd_cli.core.contracts import Position
-from mmkd_cli.students.speaker import SpeakerConfig
+from mmkd_cli.stages import finetune
+from mmkd_cli.students.envdrop import EnvDrop, EnvDropConfig
+from mmkd_cli.students.speaker import Speaker, SpeakerConfig
+from mmkd_cli.tasks.navigation import COUNTED, R2rTuning, R2rTuningConfig
 from mmkd_cli.tasks.speaking import SpeakerTuning, SpeakerTuningConfig
 from mmkd_cli.training.config import TrainConfig
+from tests.tasks.test_navigation import SMALL as AGENT
 from tests.tasks.test_navigation import instructed, plain
 
 SMALL = SpeakerConfig(word_width=8, width=16, angle_width=8, dropout=0.0, max_words=12)
@@ -70,9 +76,6 @@ def test_it_learns_to_say_where_a_walk_ends(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("environment", [False, True])
 def test_an_agent_is_taught_by_it(tmp_path: Path, environment: bool) -> None:
-    from mmkd_cli.tasks.navigation import R2rTuning, R2rTuningConfig
-    from tests.tasks.test_navigation import SMALL as AGENT
-
     spoken = built(tmp_path / "a")
     spoken.save(tmp_path / "speaker")
     keys = {"least": 1, "speaker": str(tmp_path / "speaker"), "environment_dropout": environment, "augmented_rows": 40}
@@ -99,3 +102,28 @@ def test_an_agent_is_taught_by_it(tmp_path: Path, environment: bool) -> None:
     assert any(p.grad is not None for p in made.model.parameters())
     for name, value in made.frozen[0].state_dict().items():
         assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize("name", ["back-translation", "rxr"])
+def test_a_preset_fits_its_task(name: str) -> None:
+    found = resolve(finetune.Config, [*file_layers("finetune", None, name, "r2r"), Layer("test", {"task": "r2r"})])
+    config = found.config
+    assert config.train.optimizer == "rmsprop" and config.train.clip_norm == 40 and config.student.name == "envdrop"
+    assert (config.task.environment_dropout, config.task.feature_dropout) == (
+        (True, 0.4) if name != "rxr" else (False, 0.3)
+    )
+    assert (config.student.max_words, config.task.imitation_weight) == ((80, 0.2) if name != "rxr" else (160, 0.4))
+
+
+def test_full_size_counts() -> None:
+    """By hand, of EnvDrop's layers on 512 channels (CLIP ViT-B/32) and about R2R's words."""
+    width, seen, words, angles = 512, 512 + 128, COUNTED + 4, 128
+    lstm = lambda inputs, hidden: 4 * hidden * (inputs + hidden + 2)  # noqa: E731
+    reader = words * 256 + 2 * lstm(256, width // 2) + width * width + width
+    walker = angles * 64 + 64 + 2 * width * seen + lstm(64 + seen, width) + width * width + 2 * width * width
+    critic = width * width + width + width + 1
+    assert sum(p.numel() for p in EnvDrop.empty(EnvDropConfig(), COUNTED, 512).parameters()) == reader + walker + critic
+    attended = width * seen + (width + seen) * width
+    speaker = (2 * lstm(seen, width // 2) + attended + 2 * lstm(width, width // 2) + words * 256 + lstm(256, width)
+               + width * width + 2 * width * width + words * width + words)  # fmt: skip
+    assert sum(p.numel() for p in Speaker.empty(SpeakerConfig(), COUNTED, 512).parameters()) == speaker
