@@ -16,7 +16,13 @@ from mmkd_cli.architectures.open_clip_models import OpenClipModel
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, SignalSpec
 from mmkd_cli.core.errors import UserError
-from mmkd_cli.teachers.grids import GridInput, grid_specs
+from mmkd_cli.teachers.grids import RESIZE, GridInput, Resize, grid_specs
+
+
+class ClipGridInput(GridInput):
+    """Warped where nothing else is said, whatever else of it is."""
+
+    resize: Resize = key("warp", RESIZE, source="[C] CLIP-ViL: 600 x 1000 (VQA), 448 x 448 (captions), pad 384 x 640")
 
 
 class ClipGridConfig(Config):
@@ -27,7 +33,7 @@ class ClipGridConfig(Config):
         None, "open_clip's name (`RN50-quickgelu` for OpenAI's weights), or `local-dir:FOLDER`", identity=False
     )
     weights: str | None = key(None, "its file or tag", identity=False)
-    grid: GridInput = key(GridInput(resize="warp"), "how pictures are resized")
+    grid: ClipGridInput = key(ClipGridInput(), "how pictures are resized")
     blocks: int | None = key(
         None, "of a ViT, how many blocks run (None: all)", source="[C] captions: all; Pythia: all but the last", ge=1
     )

@@ -14,14 +14,17 @@ from mmkd_cli.data.grid_transform import GridTransform
 from mmkd_cli.data.signals import GRID, GRID_MASK, GRID_SIZE
 
 
+Resize = Literal["model", "warp", "short", "pad"]
+RESIZE = (
+    "as the model's own evaluation; warp to height x width; short side and longest side, in the picture's aspect; the "
+    "same, padded to height x width (upright: width x height)"
+)
+
+
 class GridInput(Config):
     """How pictures are resized for a grid."""
 
-    resize: Literal["model", "warp", "short", "pad"] = key(
-        "model", "as the model's own evaluation; warp to height x width; short side and longest side, in the picture's "
-        "aspect; the same, padded to height x width (upright: width x height)",
-        source="papers: warp 600 x 1000 (VQA), 448 x 448 (captions), pad 384 x 640 (pre-training)",
-    )  # fmt: skip
+    resize: Resize = key("model", RESIZE, source="[U] what the model was evaluated with")
     height: int = key(600, "of short and pad the short side", unit="pixels", source="[C] CLIP-ViL grid_feats", ge=1)
     width: int = key(1000, "of short and pad the longest side", unit="pixels", source="[C] CLIP-ViL grid_feats", ge=1)
     interpolation: Literal["bilinear", "bicubic"] = key("bilinear", "of the resizing", source="[C] CLIP-ViL grid_feats")

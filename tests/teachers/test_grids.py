@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.grid_transform import GridTransform
-from mmkd_cli.teachers.clip_grid import ClipGrid, ClipGridConfig
+from mmkd_cli.teachers.clip_grid import ClipGrid, ClipGridConfig, ClipGridInput
 from mmkd_cli.teachers.grids import GridInput
 from mmkd_cli.teachers.timm_models import Timm, TimmConfig
 from tests.contracts.tiny_teachers import timm_file
@@ -108,7 +108,7 @@ def test_a_vit_with_positions_of_a_rectangle_or_none(tmp_path: Path, pos_embed: 
 
 def test_at_its_own_size_a_vit_has_its_own_positions(tmp_path: Path) -> None:
     model, file = clip_file("ViT-B-32", tmp_path)
-    teacher = ClipGrid(ClipGridConfig(arch="ViT-B-32", weights=file, grid=GridInput(resize="model")))
+    teacher = ClipGrid(ClipGridConfig(arch="ViT-B-32", weights=file, grid=ClipGridInput(resize="model")))
     teacher.load("cpu")
     (image,) = pictures((300, 224))
     found = said(teacher, [image])
@@ -183,6 +183,12 @@ def test_tokens_of_a_timm_vit_have_their_places(tmp_path: Path) -> None:
     model = timm.create_model("test_vit")
     assert found["grid_size"].tolist() == [list(model.patch_embed.grid_size)]
     torch.testing.assert_close(found["grid"], found["image_tokens"][:, model.num_prefix_tokens :])
+
+
+def test_clips_pictures_are_warped_whatever_else_is_said_of_them() -> None:
+    said = ClipGridConfig.model_validate({"grid": {"height": 448, "width": 448}}).grid
+    assert (said.resize, said.height, said.width) == ("warp", 448, 448)
+    assert ClipGridConfig().grid.resize == "warp" and TimmConfig(arch="resnet50").grid.resize == "model"
 
 
 def test_views_are_refused() -> None:
