@@ -116,11 +116,12 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UserError(f"config {path} is not TOML: {error}") from None
 
 
-def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of `base` with those of `over` in their places, table by table."""
     merged = dict(base)
     for name, value in over.items():
         old = merged.get(name)
-        merged[name] = _merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
+        merged[name] = merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
     return merged
 
 
@@ -148,14 +149,14 @@ def resolve(stage: type[StageConfig], layers: Sequence[Layer]) -> Resolved:
                 continue
             if old["name"] != new["name"]:
                 values.pop(slot)
-        values = _merge(values, table)
+        values = merge(values, table)
         origins.update({dotted: layer.origin for dotted, _ in flatten(table)})
     for slot, kind in stage.slots.items():
         chosen = values.get(slot)
         name = chosen.get("name") if isinstance(chosen, Mapping) else None
         defaults = registry.load(kind, name).Config.stage_defaults if name else {}
         origins = {**{dotted: f"{slot} {name}" for dotted, _ in flatten(defaults)}, **origins}
-        values = _merge(defaults, values)
+        values = merge(defaults, values)
     for slot, kind in stage.slots.items():
         if slot not in stage.chosen and isinstance(values.get(slot), dict) and "name" not in values[slot]:
             raise _no_name(slot, kind)

@@ -20,7 +20,7 @@ from mmkd_cli.data.signals import GRID
 from mmkd_cli.losses.masked_words import asked_for, masked_word_losses
 from mmkd_cli.methods.vlp_feed import Shown, shown_feed, table_of_shown
 from mmkd_cli.students.grid_answerers import Vocabulary
-from mmkd_cli.students.sight import counted_channels, groups_of, kept_cells, open_sight, seen
+from mmkd_cli.students.sight import attach_tower, counted_channels, groups_of, kept_cells, open_sight, seen
 from mmkd_cli.training.randomness import seed_all
 
 _SPLITS = ("train", "val")
@@ -83,7 +83,7 @@ class VlpMethod(Trainable):
         vocabulary = Vocabulary((), _answers(data, method.least)) if method.qa_weight > 0 else None
         seed_all(seed, "new weights")
         model = _student(config).build(config.student, sight.channels, vocabulary)
-        model.tower = sight.tower
+        attach_tower(model, sight.tower)
         model = model.to(device)
 
         def feed(number: int, one: TrainingData, split: str) -> Shown:

@@ -103,8 +103,8 @@ def _started(
             f"student.weights and --model {start.name} both say where training starts: leave one of them out"
         )
     if _student(start) == student:  # its own keys, but those that were said
-        said = config.student.model_dump(mode="json", include=config.student.model_fields_set)
-        table = {**start.plan["config"]["student"], **said}
+        said = config.student.model_dump(mode="json", exclude_unset=True)
+        table = configs.merge(start.plan["config"]["student"], said)
         if "weights" in table:  # those that the run itself began with
             table["weights"] = None
         config = config.model_copy(update={"student": configs.validate(type(config.student), table)})

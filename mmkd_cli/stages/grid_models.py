@@ -17,7 +17,8 @@ from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.grid_transform import recorded_transform
 from mmkd_cli.data.signals import GRID, GRID_BOXES, GRID_MASK, GRID_SIZE, padded
 from mmkd_cli.reports.heat import Field, heated, over_cells, over_regions
-from mmkd_cli.students.grid_answerers import gathered_grids, grid_batch
+from mmkd_cli.students.cells import gathered_grids, grid_batch
+from mmkd_cli.students.sight import Look, seen
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,18 +28,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Grids:
-    """Cells of pictures, read a batch at a time. rows int64 [n], of P pictures each [n, P]: of the images table."""
+    """Cells of pictures, or the pictures, read a batch at a time. rows int64 [n], of P pictures each [n, P]: of the
+    images table."""
 
-    targets: Targets
+    look: Look
     rows: np.ndarray
-    model: Any
 
     def __getitem__(self, places: Any) -> Grids:
-        return Grids(self.targets, self.rows[np.asarray(places, dtype=int)], self.model)
+        return Grids(self.look, self.rows[np.asarray(places, dtype=int)])
 
     def batch(self) -> Batch:
-        cells = self.targets.specs[GRID].shape[0]
-        return gathered_grids(self.targets, self.rows, cells, self.model.config.mask_padding)
+        return self.look(self.rows)
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class LiveGrid:
             picture = decode(picture_bytes(str(path)))
         except PictureError as error:
             raise UserError(f"--image {path} can't be read: {error}") from None
+        if self.model.tower is not None:
+            return OneGrid({"pixels": [self.model.tower.transform(picture)]})
         live, device = self.model.live, next(self.model.parameters()).device
         batch = {"pixels": live.picture_transform(picture)[None], "row": torch.zeros(1, dtype=torch.int64),
                  "id": [path.stem], "split": ""}  # fmt: skip
@@ -98,7 +100,8 @@ class CellHeat:
 
     def __call__(self, asked: str, rows: Sequence[int], pictures: Sequence[Image]) -> list[Image]:
         own = np.array(rows)
-        cells = Grids(self.targets, own[None] if len(own) > 1 else own, self.model).batch()
+        many, padding = self.targets.specs[GRID].shape[0], self.model.config.mask_padding
+        cells = gathered_grids(self.targets, own[None] if len(own) > 1 else own, many, padding)
         shares = self.model.eval().attention([asked], cells).view(len(own), -1).cpu().double().numpy()
         names = [name for name in (GRID_SIZE, GRID_MASK, GRID_BOXES) if name in self.targets.specs]
         said = {name: padded(value).numpy() for name, value in self.targets.gather(names, own).items()}
@@ -144,6 +147,8 @@ class GridWriter:
         return texts
 
     def _say(self, sources: Sequence[str], grids: Batch, how: GenerationConfig) -> list[str]:
+        with torch.no_grad():
+            grids = seen(self.model, grids)
         if hasattr(self.model, "answer"):
             answers: list[str] = self.model.answer(sources, grids)
             return answers

@@ -133,7 +133,7 @@ def _run(config: Any, root: Path, task: Task, device: str, workers: int, needs_d
         raise UserError(f"run {opened.name!r} {does}{'' if walks else '`mmkd finetune --task r2r`'}")
     if walks:
         return _of_walks(opened)
-    if model.image_signal == GRID:
+    if hasattr(model, "tower"):
         return _of_grids(config.task.name, opened)
     if task.sees and not (hasattr(model, "memory") or hasattr(model, "begin")):
         raise UserError(f"run {opened.name!r} sees no pictures: name a run of vlkd or prefix, or another --task")
@@ -151,8 +151,10 @@ def _run(config: Any, root: Path, task: Task, device: str, workers: int, needs_d
 
 
 def _of_grids(task: str, opened: Opened) -> Writing:
-    """A run that answers or captions by the cells of cached grids, or of one picture by its live teacher."""
+    """A run that answers or captions by the cells of cached grids or of its own tower, of one picture by its live
+    teacher."""
     from mmkd_cli.stages.grid_models import CellHeat, Grids, GridWriter, LiveGrid
+    from mmkd_cli.students.sight import CachedCells, Pictures
 
     model: Any = opened.model
     tuned = opened.runs[0].plan["config"].get("task")
@@ -163,10 +165,14 @@ def _of_grids(task: str, opened: Opened) -> Writing:
                         f"{' or '.join(serves)}")  # fmt: skip
 
     def vectors(rows: np.ndarray) -> Any:
+        if model.tower is not None:
+            assert opened.data is not None
+            return Grids(Pictures.of(opened.data.tables(opened.split)["images"], model.tower), rows)
         if opened.cache is None:
             raise UserError(f"no cache of these pictures holds {model.image_signal!r}: make one by "
                             "`mmkd cache-teacher` with the run's teacher")  # fmt: skip
-        return Grids(opened.cache.targets(opened.split), rows, model)
+        targets = opened.cache.targets(opened.split)
+        return Grids(CachedCells(targets, targets.specs[GRID].shape[0], model.config.mask_padding), rows)
 
     heat = CellHeat.of(model, opened.cache, opened.split) if opened.cache is not None else None
     return Writing(opened.label, tuple(opened.inputs()), {}, lambda: GridWriter(model), opened.data, opened.split,

@@ -6,26 +6,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mmkd_cli.architectures.grids import GridTower
 from mmkd_cli.architectures.mcan import Mcan
 from mmkd_cli.architectures.pythia import Pythia
 from mmkd_cli.core import paths
 from mmkd_cli.core.config import Config, key
-from mmkd_cli.core.contracts import Batch, Ragged, SignalSpec, Targets, Teacher, TrainingData
-from mmkd_cli.core.errors import Refused, UserError, nearest
-from mmkd_cli.data.signals import GRID, GRID_BOXES, GRID_MASK, GRID_SIZE, padded
+from mmkd_cli.core.contracts import Batch, Teacher
+from mmkd_cli.core.errors import Refused
+from mmkd_cli.data.signals import GRID, GRID_MASK
+from mmkd_cli.students.cells import by_picture
 from mmkd_cli.students.live_teacher import LiveTeacher
+from mmkd_cli.students.sight import TowerConfig, attach_tower, open_tower, save_tower, seen
 from mmkd_cli.students.words import Words, word_vectors
-
-CELLS = (GRID, GRID_MASK, "cell_row", "cell_column")
-"""Of a batch what is of a picture (`grid_batch`)."""
-REGION_PLACES = 20
-"""Rows, and columns, that regions' centres are told apart by: as many as the longer side of CLIP-ViL_p's grids has."""
 
 
 class GridAnswererConfig(Config):
@@ -39,6 +35,7 @@ class GridAnswererConfig(Config):
     )
     mask_padding: bool = key(True, "cells outside of a padded picture are not seen", source="[U] the paper's code sees "
                              "them")  # fmt: skip
+    tower: TowerConfig = key(TowerConfig(), "the image tower")
 
 
 class PythiaConfig(GridAnswererConfig):
@@ -87,6 +84,7 @@ class GridAnswerer(nn.Module):
         table, self.known_words = word_vectors(vocabulary.words, config.word_width, glove)
         self.net = self.network(config, table, channels, vocabulary)
         self.live = LiveTeacher(teacher)
+        self.tower: GridTower | None = None
 
     @classmethod
     def network(cls, config: Any, words: nn.Embedding, channels: int, vocabulary: Vocabulary) -> Any:
@@ -116,6 +114,7 @@ class GridAnswerer(nn.Module):
             model.net.load_state_dict(state)
         except RuntimeError as error:
             raise Refused(f"{folder}/model does not fit its own configuration: {error}") from None
+        attach_tower(model, open_tower(folder, model.config.tower, teacher))
         return model.eval()
 
     @staticmethod
@@ -126,6 +125,7 @@ class GridAnswerer(nn.Module):
     def logits(self, batch: Batch) -> Tensor:
         """float32 [B, A] of input_ids, attention_mask [B, L], grid [B, K, C] and grid_mask [B, K], of P pictures
         [B, P, K, C] and [B, P, K]."""
+        batch = seen(self, batch)
         each = by_picture(batch, self.vocabulary.pictures)
         joint = self.net.joint(each["input_ids"], each["attention_mask"], each[GRID], each[GRID_MASK])
         said: Tensor = self.net.answer(joint.reshape(len(batch[GRID]), -1))
@@ -151,6 +151,7 @@ class GridAnswerer(nn.Module):
         place.mkdir(parents=True, exist_ok=True)
         state = {name: value.detach().cpu().contiguous() for name, value in self.net.state_dict().items()}
         save_file(state, place / "model.safetensors", metadata={"format": "pt"})
+        save_tower(self, folder)
         said = {name: list(value) if name != "pictures" else value for name, value in self.vocabulary._asdict().items()}
         paths.write_json(place / "vocabulary.json", {**said, "channels": self.channels})
 
@@ -182,67 +183,3 @@ def asked_batch(model: Any, questions: Sequence[str], grids: Batch) -> Batch:
     """What a model takes, on its device, of questions and the cells of their pictures."""
     device = next(model.parameters()).device
     return {name: value.to(device) for name, value in {**model.tokenize(questions), **grids}.items()}
-
-
-def by_picture(batch: Batch, pictures: int) -> Batch:
-    """A batch whose questions are about P pictures each, as B * P rows of a question and one of its pictures."""
-    if pictures == 1:
-        return batch
-    return {
-        name: value.flatten(0, 1) if name in CELLS else value.repeat_interleave(pictures, 0)
-        for name, value in batch.items() if isinstance(value, Tensor)
-    }  # fmt: skip
-
-
-def grid_spec(data: TrainingData) -> SignalSpec:
-    """Of a data set's grids; UserError where it has none."""
-    targets = data.targets("train")
-    if targets is None:
-        raise UserError(f"data {data.name!r} comes without a teacher: name a cache of grids, or a teacher with --live")
-    if GRID not in targets.specs:
-        raise UserError(f"the teacher of data {data.name!r} gives no {GRID!r}{nearest(GRID, targets.specs)}")
-    return targets.specs[GRID]
-
-
-def grid_names(targets: Targets) -> list[str]:
-    """Signals that a picture's cells are read from."""
-    return [name for name in (GRID, GRID_SIZE, GRID_MASK, GRID_BOXES) if name in targets.specs]
-
-
-def grid_batch(said: Mapping[str, Tensor | Ragged], cells: int, mask_padding: bool) -> Batch:
-    """A cache's or a teacher's signals of B pictures as models take them, each padded to so many cells.
-
-    `grid` float32 [B, cells, C], `grid_mask` bool [B, cells], and where sizes or boxes are known `cell_row` and
-    `cell_column` int64 [B, cells], of a region those of its centre. UserError where a picture has more cells.
-    """
-    grid, sizes = said[GRID], said.get(GRID_SIZE)
-    if isinstance(grid, Ragged):
-        longest = int(grid.offsets.diff().max())
-        there = torch.arange(cells) < grid.offsets.diff()[:, None]
-        grid = grid.padded(max(cells, longest))
-    else:
-        longest = grid.shape[1]
-        mask = said.get(GRID_MASK) if mask_padding else None
-        there = grid.new_ones(grid.shape[:2], dtype=torch.bool) if mask is None else mask.bool().to(grid.device)  # type: ignore[union-attr]
-        grid, there = F.pad(grid, (0, 0, 0, max(0, cells - longest))), F.pad(there, (0, max(0, cells - longest)))
-    if longest > cells:
-        raise UserError(
-            f"a picture has {longest} cells, more than {cells}: cache the grids of all pictures at one size"
-        )
-    batch: Batch = {GRID: grid.float(), GRID_MASK: there}
-    if isinstance(sizes, Tensor):
-        columns = sizes[:, 1:].long().clamp(min=1).to(there.device)
-        place = torch.arange(cells, device=there.device).expand(len(sizes), -1) * there  # 0 where there is no cell
-        batch |= {"cell_row": place // columns, "cell_column": place % columns}
-    if GRID_BOXES in said:
-        corners = padded(said[GRID_BOXES], cells).float()
-        corners = F.pad(corners, (0, 0, 0, cells - corners.shape[1]))
-        places = ((corners[..., :2] + corners[..., 2:]) / 2 * REGION_PLACES).long().clamp(0, REGION_PLACES - 1)
-        batch |= {"cell_row": places[..., 1] * there, "cell_column": places[..., 0] * there}
-    return batch
-
-
-def gathered_grids(targets: Targets, rows: np.ndarray, cells: int, mask_padding: bool) -> Batch:
-    """Cells of the pictures in these rows, as models take them (`grid_batch`). rows: [B], or [B, P] of several each."""
-    batch = grid_batch(targets.gather(grid_names(targets), rows.reshape(-1)), cells, mask_padding)
-    return {name: value.unflatten(0, rows.shape) for name, value in batch.items()}

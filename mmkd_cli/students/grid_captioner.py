@@ -24,7 +24,7 @@ from mmkd_cli.core.contracts import Batch, Teacher
 from mmkd_cli.core.errors import Refused
 from mmkd_cli.data.signals import GRID, GRID_MASK
 from mmkd_cli.students.live_teacher import LiveTeacher
-from mmkd_cli.students.sight import TowerConfig, open_tower, save_tower, seen
+from mmkd_cli.students.sight import TowerConfig, attach_tower, open_tower, save_tower, seen
 
 END, UNKNOWN = "<end>", "<unk>"
 """The end also pads and begins, as in the authors' code, where it is 0."""
@@ -131,7 +131,7 @@ class GridCaptioner(nn.Module):
             model.load_state_dict(load_file(folder / "model" / "model.safetensors"))
         except RuntimeError as error:
             raise Refused(f"{folder}/model does not fit its own configuration: {error}") from None
-        model.tower = open_tower(folder, model.config.tower, teacher)
+        attach_tower(model, open_tower(folder, model.config.tower, teacher))
         return model.eval()
 
     @staticmethod

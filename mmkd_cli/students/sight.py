@@ -22,7 +22,7 @@ from mmkd_cli.core.contracts import Batch, Targets, Teacher, TrainingData
 from mmkd_cli.core.errors import Refused, UserError, nearest
 from mmkd_cli.data.pictures import decode
 from mmkd_cli.data.signals import GRID, GRID_MASK
-from mmkd_cli.students.grid_answerers import gathered_grids, grid_batch, grid_spec
+from mmkd_cli.students.cells import gathered_grids, grid_batch, grid_spec
 from mmkd_cli.training.optim import decay_groups
 
 Look = Callable[[np.ndarray], Batch]
@@ -75,6 +75,11 @@ class Pictures:
     images: Any
     transform: Any
 
+    @classmethod
+    def of(cls, images: Any, tower: GridTower) -> Pictures:
+        """images: the table."""
+        return cls(images.select_columns("image").with_format("arrow"), tower.transform)
+
     def __call__(self, rows: np.ndarray) -> Batch:
         stored = self.images[rows.reshape(-1).tolist()].column("image")
         pixels = [self.transform(decode(picture["bytes"].as_py())) for picture in stored]
@@ -100,8 +105,7 @@ class Sight:
 
     def of(self, data: TrainingData, split: str) -> Look:
         if self.tower is not None:
-            images: Any = data.tables(split)["images"]
-            return Pictures(images.select_columns("image").with_format("arrow"), self.tower.transform)
+            return Pictures.of(data.tables(split)["images"], self.tower)
         targets = data.targets(split)
         assert targets is not None
         return CachedCells(targets, self.cells, self.mask_padding)
@@ -196,6 +200,13 @@ def save_tower(model: Any, folder: Path) -> None:
     if (tower := getattr(model, "tower", None)) is not None:
         state = {name: value.detach().cpu().contiguous() for name, value in tower.visual.state_dict().items()}
         save_file(state, folder / "model" / TOWER_FILE, metadata={"format": "pt"})
+
+
+def attach_tower(model: Any, tower: GridTower | None) -> None:
+    """Make the tower a part of the model, which then sees pictures and no cache's grids."""
+    model.tower = tower
+    if tower is not None:
+        model.image_signal = None
 
 
 def open_tower(folder: Path, config: TowerConfig, teacher: Any) -> GridTower | None:

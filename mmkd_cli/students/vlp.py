@@ -23,9 +23,10 @@ from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.hub import hub_folder
 from mmkd_cli.data.signals import GRID, GRID_MASK
 from mmkd_cli.students.alignment import read_heads, save_heads
-from mmkd_cli.students.grid_answerers import Vocabulary, asked_batch, by_picture
+from mmkd_cli.students.cells import by_picture
+from mmkd_cli.students.grid_answerers import Vocabulary, asked_batch
 from mmkd_cli.students.live_teacher import LiveTeacher
-from mmkd_cli.students.sight import TowerConfig, open_tower, save_tower
+from mmkd_cli.students.sight import TowerConfig, attach_tower, open_tower, save_tower, seen
 from mmkd_cli.students.text_folder import first_folder, named, save_model
 
 _EPS = 1e-12
@@ -127,7 +128,7 @@ class Vlp(nn.Module):
         bert = load_pretrained(BertForPreTraining, folder / "model")
         model = cls(keys, bert, open_tokenizer(folder / "model"), about["channels"], vocabulary, teacher)
         model._load_heads(state)
-        model.tower = open_tower(folder, keys.tower, teacher)
+        attach_tower(model, open_tower(folder, keys.tower, teacher))
         return model.eval()
 
     @classmethod
@@ -174,6 +175,7 @@ class Vlp(nn.Module):
     def logits(self, batch: Batch) -> Tensor:
         """float32 [B, A]; of P pictures each name of the cells has [B, P, ...]."""
         assert self.answers is not None and self.vocabulary is not None, "a model tuned for answers has a head for them"
+        batch = seen(self, batch)
         pooled = self(by_picture(batch, self.vocabulary.pictures)).pooled
         said: Tensor = self.answers(pooled.reshape(len(batch[GRID]), -1))
         return said.float()

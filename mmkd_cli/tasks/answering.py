@@ -22,20 +22,19 @@ from mmkd_cli.core.contracts import (
     Counts,
     Outputs,
     Position,
-    Targets,
     Teacher,
     Tokenize,
     Trainable,
     TrainingData,
 )
-from mmkd_cli.core.errors import UserError, nearest
+from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.answers import common_answers, read_answers_file, soft_scores
 from mmkd_cli.data.signals import GRID
 from mmkd_cli.data.tables import SECOND_PICTURE
-from mmkd_cli.students.grid_answerers import Vocabulary, gathered_grids, grid_spec
+from mmkd_cli.students.grid_answerers import Vocabulary
+from mmkd_cli.students.sight import Look, attach_tower, counted_channels, groups_of, open_sight
 from mmkd_cli.students.words import Words
-from mmkd_cli.tasks.written_feed import table_of, trained_splits, usable_rows
-from mmkd_cli.training.optim import decay_groups
+from mmkd_cli.tasks.written_feed import table_of, usable_rows, values_of
 from mmkd_cli.training.randomness import seed_all
 
 _SPLITS = ("train", "val")
@@ -110,7 +109,6 @@ class AskedGrids:
     """Questions of a split with their pictures' grids (`core.contracts.Feed`).
 
     table: `questions` in Arrow format. table_rows [rows]; image_rows [rows], of questions about P pictures [rows, P].
-    cells: a grid is padded to so many.
     """
 
     name: str
@@ -118,11 +116,9 @@ class AskedGrids:
     table: Any
     table_rows: np.ndarray
     image_rows: np.ndarray
-    targets: Targets
+    look: Look
     tokenize: Tokenize
     answers: Mapping[str, int]
-    cells: int
-    mask_padding: bool
     stream: str = ""
 
     @property
@@ -130,8 +126,8 @@ class AskedGrids:
         return len(self.table_rows)
 
     def load(self, rows: np.ndarray, at: Position) -> Batch:
-        """input_ids, attention_mask int64 [B, L], grid float32 [B, K, C], grid_mask bool [B, K] (of P pictures [B, P,
-        K, C] and [B, P, K]), worth float32 [B, A]: what each answer is worth to the question."""
+        """input_ids, attention_mask int64 [B, L], what `look` gives, worth float32 [B, A]: what each answer is worth to
+        the question."""
         found = self.table[self.table_rows[rows].tolist()]
         worth = torch.zeros(len(rows), len(self.answers))
         for row, people in enumerate(found.column("answers").to_pylist()):
@@ -140,7 +136,7 @@ class AskedGrids:
                     worth[row, place] = score
         return {
             **self.tokenize(found.column("question").to_pylist()),
-            **gathered_grids(self.targets, self.image_rows[rows], self.cells, self.mask_padding),
+            **self.look(self.image_rows[rows]),
             "worth": worth,
         }
 
@@ -172,8 +168,13 @@ class Answering(Trainable):
     # ------------------------------------------------------------------------------------------ task
     @classmethod
     def signals(cls, config: Any, tables: Collection[str]) -> tuple[str, ...]:
-        """The grid; its mask comes with it where pictures are padded."""
-        return (GRID,)
+        """The grid, unless the tower is trained; its mask comes with it where pictures are padded."""
+        return () if cls.trains_teacher(config) else (GRID,)
+
+    @classmethod
+    def trains_teacher(cls, config: Any) -> bool:
+        """Whether the image tower is trained."""
+        return bool(config.student.tower.trained)
 
     @classmethod
     def files(cls, config: Any) -> dict[str, str]:
@@ -187,8 +188,8 @@ class Answering(Trainable):
         """A new model, its words and answers from the training rows, and feeds of `train` and, if there is, `val`."""
         columns = ("question", "answers", *cls.pictures)
         tables = [table_of(one, "train", "questions", columns) for one in data]
-        questions = [text for table in tables for text in table[:].column("question").to_pylist()]
-        people = [given for table in tables for given in table[:].column("answers").to_pylist()]
+        questions = (text for table in tables for text in values_of(table, "question"))
+        people = (given for table in tables for given in values_of(table, "answers"))
         if config.task.answers:
             answers = read_answers_file(Path(config.task.answers).expanduser())
         else:
@@ -197,51 +198,39 @@ class Answering(Trainable):
             raise UserError(f"the training rows have {len(answers)} answers that were given {config.task.least} times: "
                             "make task.least smaller, or name a file by task.answers")  # fmt: skip
         words = Words.of(questions, 1).words
-        specs = [grid_spec(one) for one in data]
-        channels = {spec.shape[-1] for spec in specs}
-        if len(channels) > 1:
-            raise UserError(
-                f"the data's grids are {' and '.join(map(str, sorted(channels)))} wide: cache one teacher's"
-            )
+        sight = open_sight(config, data, start)
         seed_all(config.train.seed, "new weights")
         student = registry.load("students", config.student.name)
         vocabulary = Vocabulary(words, answers, len(cls.pictures))
-        model = student.build(config.student, *channels, vocabulary, start).to(device)
-        number, cells = {answer: place for place, answer in enumerate(answers)}, max(spec.shape[0] for spec in specs)
+        model = student.build(config.student, sight.channels, vocabulary, start)
+        attach_tower(model, sight.tower)
+        number = {answer: place for place, answer in enumerate(answers)}
 
         def feed(one: TrainingData, split: str) -> AskedGrids:
             table = table_of(one, split, "questions", columns)
-            seen = [table[:].column(name).to_numpy() for name in cls.pictures]
-            image_rows = np.stack(seen, axis=1) if len(seen) > 1 else seen[0]
+            shown = [table[:].column(name).to_numpy() for name in cls.pictures]
+            image_rows = np.stack(shown, axis=1) if len(shown) > 1 else shown[0]
             rows = usable_rows(one, split, "questions", image_rows, len(table))
             rows = _answerable(one, split, table, rows, number)
-            targets = one.targets(split)
-            assert targets is not None
-            return AskedGrids(one.name, one.weight, table, rows, image_rows[rows], targets, model.tokenize, number,
-                              cells, config.student.mask_padding)  # fmt: skip
+            return AskedGrids(one.name, one.weight, table, rows, image_rows[rows], sight.of(one, split), model.tokenize,
+                              number)  # fmt: skip
 
-        feeds, validation = (
-            [feed(one, split) for one in data if trained_splits(one, split, sees=True)] for split in _SPLITS
-        )
-        return cls(model, config.task, feeds, validation)
+        feeds, validation = ([feed(one, split) for one in data if sight.trains_on(one, split)] for split in _SPLITS)
+        return cls(model.to(device), config.task, feeds, validation)
 
     @classmethod
     def count(cls, config: Any, teacher: Teacher | None) -> Counts:
         """Parameters on the meta device, with as many words as VQA v2 has."""
-        if teacher is None:
-            raise UserError("the cells' width comes from the teacher: name one ([teacher] name=..., or a cache)")
-        offered = teacher.signals()
-        if GRID not in offered:
-            raise UserError(f"teacher gives no signal {GRID!r}{nearest(GRID, offered)}")
+        channels, tower = counted_channels(config.student, teacher)
         vocabulary = COUNTED._replace(answers=COUNTED.answers[: cls.answers], pictures=len(cls.pictures))
         if config.task.answers:
             answers = read_answers_file(Path(config.task.answers).expanduser())
             vocabulary = vocabulary._replace(answers=answers)
-        model = registry.load("students", config.student.name).empty(
-            config.student, offered[GRID].shape[-1], vocabulary
-        )
+        model = registry.load("students", config.student.name).empty(config.student, channels, vocabulary)
         sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-        return Counts(sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained), teacher.parameters_count())
+        trained = tower + sum(n for n, trained in sizes if trained)
+        beside = teacher.parameters_count() if teacher is not None and not tower else 0
+        return Counts(tower + sum(n for n, _ in sizes), trained, beside)
 
     @classmethod
     def writes(cls, config: AnsweringConfig) -> Mapping[str, Mapping[str, str]]:
@@ -260,9 +249,8 @@ class Answering(Trainable):
         return Outputs({self.config.loss: loss}, report={"accuracy": score})
 
     def parameter_groups(self, peak_lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Matrices; tables, norms and biases without decay."""
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        return decay_groups(self.model, trained, peak_lr, weight_decay)
+        """The model's, and its tower's."""
+        return groups_of(self.model, peak_lr, weight_decay)
 
     def save(self, folder: Path) -> None:
         """The student writes its own files."""
@@ -308,8 +296,8 @@ class Nlvr2(Answering):
 
 def _answerable(data: TrainingData, split: str, table: Any, rows: np.ndarray, number: Mapping[str, int]) -> np.ndarray:
     """Of these rows those with an answer of the list; how many are left out is said."""
-    people = table[:].column("answers").to_pylist()
-    kept = np.array([any(one in number for one in soft_scores(people[row])) for row in rows.tolist()], dtype=bool)
+    known = [any(one in number for one in soft_scores(people)) for people in values_of(table, "answers")]
+    kept = np.array(known, dtype=bool)[rows]
     if not kept.any():
         raise UserError(f"data {data.name!r} has no known answer in {split!r}: name data with answers by --data")
     if not kept.all():

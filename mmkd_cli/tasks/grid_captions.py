@@ -4,7 +4,7 @@ two self-critical."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,10 +16,10 @@ import torch
 from mmkd_cli.core.contracts import Batch, Counts, Position, Teacher, Tokenize, Trainable, TrainingData
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.students.grid_captioner import CaptionTokenizer, GridCaptioner
-from mmkd_cli.students.sight import Look, counted_channels, groups_of, open_sight
+from mmkd_cli.students.sight import Look, attach_tower, counted_channels, groups_of, open_sight
 from mmkd_cli.tasks.self_critical import SelfCritical, as_words
 from mmkd_cli.tasks.writing import Writing
-from mmkd_cli.tasks.written_feed import table_of, usable_rows
+from mmkd_cli.tasks.written_feed import table_of, usable_rows, values_of
 from mmkd_cli.training.randomness import generator, seed_all
 
 _SPLITS = ("train", "val")
@@ -84,10 +84,10 @@ def build(config: Any, data: Sequence[TrainingData], start: Path | None, device:
         raise UserError("task.loss=self-critical trains a run further that writes captions: name it by --model")
     else:
         tables = [table_of(one, "train", "texts", ("text", "image_row")) for one in data]
-        texts = [text for table in tables for text in table[:].column("text").to_pylist()]
+        texts = (text for table in tables for text in values_of(table, "text"))
         seed_all(config.train.seed, "new weights")
         model = GridCaptioner(student, known_words(texts, task.least), sight.channels)
-    model.tower = sight.tower
+    attach_tower(model, sight.tower)
     feeds: dict[str, list[CaptionedGrids]] = {}
     for split in _SPLITS:
         item = 0
@@ -139,7 +139,7 @@ def references(tokenize: CaptionTokenizer, feeds: Sequence[CaptionedGrids]) -> l
     return found
 
 
-def known_words(captions: Sequence[str], least: int) -> list[str]:
+def known_words(captions: Iterable[str], least: int) -> list[str]:
     """Words of captions that are there so often, the commonest first."""
     counts = Counter(word for text in captions for word in CaptionTokenizer.split(text))
     kept = [word for word, times in counts.items() if times >= least]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +72,12 @@ def table_of(data: TrainingData, split: str, name: str, columns: tuple[str, ...]
             f"{', '.join(table.column_names)}): name data of this task by --data"
         )
     return table.select_columns([*columns]).with_format("arrow")
+
+
+def values_of(table: Any, column: str) -> Iterator[Any]:
+    """A column of such a table, from its first row to its last; some thousands of values are in memory at a time."""
+    for part in table.select_columns([column]).iter(10_000):
+        yield from part.column(column).to_pylist()
 
 
 def usable_rows(data: TrainingData, split: str, name: str, image_rows: np.ndarray | None, rows: int) -> np.ndarray:

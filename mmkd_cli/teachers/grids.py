@@ -13,7 +13,6 @@ from mmkd_cli.core.contracts import SignalSpec
 from mmkd_cli.data.grid_transform import GridTransform
 from mmkd_cli.data.signals import GRID, GRID_MASK, GRID_SIZE
 
-
 Resize = Literal["model", "warp", "short", "pad"]
 RESIZE = (
     "as the model's own evaluation; warp to height x width; short side and longest side, in the picture's aspect; the "

@@ -14,7 +14,7 @@ from mmkd_cli.teachers.grids import GridInput
 from mmkd_cli.teachers.timm_models import Timm, TimmConfig
 from tests.contracts.tiny_teachers import open_clip_folder, timm_file
 
-PAD = GridInput(resize="pad", height=64, width=96)
+PAD = {"resize": "pad", "height": 64, "width": 96}
 
 
 def pictures() -> list[torch.Tensor]:
@@ -24,9 +24,10 @@ def pictures() -> list[torch.Tensor]:
 
 
 def teachers(tmp_path: Path) -> list[Any]:
-    timm = TimmConfig(arch="test_resnet", weights=str(timm_file("test_resnet", tmp_path, 0)), grid=PAD)
+    file = str(timm_file("test_resnet", tmp_path, 0))
+    timm = TimmConfig.model_validate({"arch": "test_resnet", "weights": file, "grid": PAD})
     (tmp_path / "clip").mkdir()
-    clip = ClipGridConfig(arch=open_clip_folder(tmp_path / "clip", 0)["arch"], grid=PAD)
+    clip = ClipGridConfig.model_validate({"arch": open_clip_folder(tmp_path / "clip", 0)["arch"], "grid": PAD})
     return [Timm(timm), ClipGrid(clip)]
 
 

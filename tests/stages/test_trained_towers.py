@@ -46,6 +46,29 @@ def test_a_tower_that_stays_gives_the_caches_losses(mmkd: Any, tmp_path: Path, t
         assert beside == pytest.approx(cached, rel=1e-4)
 
 
+def test_answers_go_on_from_a_pre_trained_tower(mmkd: Any, tmp_path: Path, teacher: list[str]) -> None:
+    bert, trained = tiny_bert(tmp_path / "bert"), ["--set=student.tower.mode=trained", "--set=student.tower.lr=0.01"]
+    mmkd("distill", "--method", "vlp", "--student", "vlp", "--set", f"student.weights={bert}", "--data", "world",
+         *teacher, *trained, *SHORT, "--name", "streamed")  # fmt: skip
+    mmkd("finetune", "--task", "vqa", "--student", "vlp", "--model", "streamed", "--data", "world", *SHORT,
+         "--set=task.least=1", "--name", "answers")  # fmt: skip
+    runs = tmp_path / "work" / "runs"
+    first, second = (load_file(runs / name / "model" / "tower.safetensors") for name in ("streamed", "answers"))
+    assert first.keys() == second.keys() and any(not torch.equal(first[name], second[name]) for name in first)
+    written = json.loads(mmkd("generate", "--task", "vqa", "--model", "answers", "--split", "val", "--json").stdout)
+    assert written["rows"] == 30
+    one = mmkd("generate", "--task", "vqa", "--model", "answers", "--image", picture(tmp_path), "--question", "What?")
+    assert one.stdout.strip()
+
+
+def picture(folder: Path) -> Path:
+    """A file of one."""
+    from PIL import Image
+
+    Image.new("RGB", (90, 60), (200, 30, 30)).save(folder / "red.png")
+    return folder / "red.png"
+
+
 def test_a_tower_is_trained_and_goes_on_with_its_run(mmkd: Any, tmp_path: Path, teacher: list[str]) -> None:
     small = [f"--set=student.{key}={value}" for key, value in
              {"width": 16, "layers": 1, "heads": 2, "feed": 16, "dropout": 0.0}.items()]  # fmt: skip
@@ -70,6 +93,8 @@ def test_a_tower_is_trained_and_goes_on_with_its_run(mmkd: Any, tmp_path: Path, 
     assert not any(name.startswith("tower") for name in load_file(runs / "captioner" / "model" / "model.safetensors"))
     again = ["finetune", "--task", "caption", "--student", "grid-captioner", "--model", "captioner", "--data", "world"]
     mmkd(*again, "--set=task.loss=self-critical", "--set=student.tower.batch_norm=frozen", *SHORT, "--name", "rewarded")
+    written = mmkd("generate", "--task", "caption", "--model", "rewarded", "--split", "val", "--json").stdout
+    assert json.loads(written)["rows"] == 6
     after = load_file(runs / "rewarded" / "model" / "tower.safetensors")
     assert all(torch.equal(after[name], tower[name]) for name in tower if "running" in name)  # its batch norms froze
     said = mmkd(*first, *SHORT, "--live", "--name", "other", code=2).stderr

@@ -20,7 +20,8 @@ from mmkd_cli.core.contracts import Position, Ragged
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.answers import common_answers, read_answers_file, soft_scores
 from mmkd_cli.metrics.vqa import vqa_accuracy
-from mmkd_cli.students.grid_answerers import McanConfig, PythiaConfig, Vocabulary, grid_batch
+from mmkd_cli.students.cells import grid_batch
+from mmkd_cli.students.grid_answerers import McanConfig, PythiaConfig, Vocabulary
 from mmkd_cli.students.vlp import VlpStudentConfig
 from mmkd_cli.students.words import Words, word_vectors
 from mmkd_cli.training.config import TrainConfig
