@@ -19,6 +19,7 @@ def distill(
             autocompletion=names_of("students"),
         ),
     ] = None,
+    arch: Annotated[str | None, typer.Option(help="Form of the student, of vlp: single-stream, two-tower.")] = None,
     teacher: Annotated[
         str | None, typer.Option(help="Teacher of the cache, or to run live.", autocompletion=names_of("teachers"))
     ] = None,
@@ -64,6 +65,7 @@ def distill(
         "data": data,
         "cache": cache,
         "live": live,
+        "student.arch": arch,
         "student.depth": depth,
         "train.epochs": epochs,
         "train.batch_size": batch_size,

@@ -62,8 +62,8 @@ class VlpMethod(Trainable):
     # ------------------------------------------------------------------------------------------ method
     @classmethod
     def signals(cls, config: Any, tables: Collection[str]) -> tuple[str, ...]:
-        """The pictures' cells, unless the tower is trained."""
-        return () if cls.trains_teacher(config) else (GRID,)
+        """The pictures' cells, unless the tower is trained; of two towers their vectors."""
+        return () if cls.trains_teacher(config) else (getattr(config.student, "signal", GRID),)
 
     @classmethod
     def trains_teacher(cls, config: Any) -> bool:

@@ -53,7 +53,7 @@ class Shown:
     def load(self, rows: np.ndarray, at: Position) -> Batch:
         """input_ids, attention_mask, labels int64 [B, L], matched int64 [B] (1 where the text is of the picture),
         answer int64 [B] where questions are asked, and the cells that `students.vlp` takes, or pictures and `cell_keys`
-        float32 [B, K], which say by their order whose cells are drawn."""
+        float32 [B, K], which say by their order whose cells are drawn, or the picture's vector."""
         draws = [generator(self.seed, "vlp", self.part, at.epoch, int(row)) for row in rows]
         shown = [self._text_of(int(row), draw) for row, draw in zip(rows, draws, strict=True)]
         matched = np.array([text == row for text, row in zip(shown, rows, strict=True)], dtype=np.int64)
@@ -66,8 +66,10 @@ class Shown:
                 [self._answer(given, draw) if own else IGNORED
                  for given, draw, own in zip(people, draws, matched, strict=True)]
             )  # fmt: skip
-        keys = torch.from_numpy(np.stack([draw.random(self.cells, dtype=np.float32) for draw in draws]))
         seen, most = self.look(self.image_rows[rows]), self.config.cells
+        if not self.cells:
+            return batch | seen
+        keys = torch.from_numpy(np.stack([draw.random(self.cells, dtype=np.float32) for draw in draws]))
         return batch | (kept_cells(seen, keys, most) if GRID in seen else {**seen, "cell_keys": keys})
 
     def _text_of(self, row: int, draw: np.random.Generator) -> int:
@@ -123,7 +125,7 @@ def shown_feed(
     if not len(rows):
         raise UserError(f"data {data.name!r}, {split!r}: pictures with texts are needed")
     targets = data.targets(split)
-    if sight.tower is None and (targets is None or not {GRID_SIZE, GRID_BOXES} & targets.specs.keys()):
+    if sight.tower is None and sight.cells and (targets is None or not {GRID_SIZE, GRID_BOXES} & targets.specs.keys()):
         raise UserError(f"the cache of data {data.name!r} has no grid_size in {split!r}: make it by --signals grid")
     if model.tokenize.tokenizer.mask_token_id is None:
         raise UserError("student.weights: its tokenizer has no mask token: name a BERT")

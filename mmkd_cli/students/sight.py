@@ -21,7 +21,7 @@ from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, Targets, Teacher, TrainingData
 from mmkd_cli.core.errors import Refused, UserError, nearest
 from mmkd_cli.data.pictures import decode
-from mmkd_cli.data.signals import GRID, GRID_MASK
+from mmkd_cli.data.signals import GRID, GRID_MASK, dense, signal_width
 from mmkd_cli.students.cells import gathered_grids, grid_batch, grid_spec
 from mmkd_cli.training.optim import decay_groups
 
@@ -69,6 +69,17 @@ class CachedCells:
 
 
 @dataclass
+class CachedVectors:
+    """`Look` of one vector of each picture [B, D], by the signal's name."""
+
+    targets: Targets
+    signal: str
+
+    def __call__(self, rows: np.ndarray) -> Batch:
+        return {self.signal: dense(self.targets.gather([self.signal], rows)[self.signal]).float()}
+
+
+@dataclass
 class Pictures:
     """`Look` of the pictures themselves: `pixels`, a list of uint8 [3, H, W], or of P of them. images: Arrow format."""
 
@@ -90,13 +101,14 @@ class Pictures:
 @dataclass
 class Sight:
     """What the data of a run show. channels: of a cell. cells: the most that a picture has. tower: to be trained, with
-    its file's weights; teacher: whose it is."""
+    its file's weights; teacher: whose it is. vector: the signal that takes the cells' place (of no cells)."""
 
     channels: int
     cells: int
     mask_padding: bool
     tower: GridTower | None = None
     teacher: Any = None
+    vector: str = ""
 
     def trains_on(self, data: TrainingData, split: str) -> bool:
         """Whether a feed is made of a split: always of `train`; of others where they are there, with their grids."""
@@ -108,13 +120,23 @@ class Sight:
             return Pictures.of(data.tables(split)["images"], self.tower)
         targets = data.targets(split)
         assert targets is not None
+        if self.vector:
+            return CachedVectors(targets, self.vector)
         return CachedCells(targets, self.cells, self.mask_padding)
 
 
 def open_sight(config: Any, data: Sequence[TrainingData], start: Path | None = None) -> Sight:
     """config: the stage's. start: the run that training starts from; its tower, if it has one. UserError names what
     does not fit."""
-    student = config.student
+    student, signal = config.student, getattr(config.student, "signal", GRID)
+    if signal != GRID:
+        if student.tower.trained:
+            raise UserError("student.arch=two-tower sees cached vectors: leave student.tower.mode out")
+        widths = {signal_width(one, signal) for one in data}
+        if len(widths) > 1:
+            wide = " and ".join(map(str, sorted(widths)))
+            raise UserError(f"the data's {signal!r} are {wide} wide: cache one teacher's")
+        return Sight(widths.pop(), 0, False, vector=signal)
     if not student.tower.trained:
         if start is not None and (start / "model" / TOWER_FILE).exists():
             raise UserError(f"{start.name} trained its tower: no cache holds its grids: set student.tower.mode=trained")
@@ -136,18 +158,18 @@ def open_sight(config: Any, data: Sequence[TrainingData], start: Path | None = N
 
 
 def counted_channels(student: Any, teacher: Teacher | None) -> tuple[int, int]:
-    """Channels of a cell, and parameters of the tower where it is trained, without weights."""
+    """Channels of a cell, or of the picture's vector, and parameters of the tower where it is trained."""
     if teacher is None:
         raise UserError("the cells' width comes from the teacher: name one ([teacher] name=..., or a cache)")
-    offered = teacher.signals()
-    if GRID not in offered:
-        raise UserError(f"teacher gives no signal {GRID!r}{nearest(GRID, offered)}")
+    offered, signal = teacher.signals(), getattr(student, "signal", GRID)
+    if signal not in offered:
+        raise UserError(f"teacher gives no signal {signal!r}{nearest(signal, offered)}")
     trained = 0
     if student.tower.trained:
         with torch.device("meta"):
             trained = sum(p.numel() for p in _tower(teacher, student.tower, weights=False).parameters()
                           if p.requires_grad)  # fmt: skip
-    return offered[GRID].shape[-1], trained
+    return offered[signal].shape[-1], trained
 
 
 def _tower(teacher: Any, config: TowerConfig, *, weights: bool) -> GridTower:

@@ -2,14 +2,16 @@
 
 Cells get learnt tables of their row and column before they are projected; the pooled [CLS] has no tanh. A question of
 two pictures is answered from both its pooled vectors, one with each (LXMERT's way). B rows, L tokens, K cells of C
-channels, H BERT's width, V its vocabulary, A answers.
+channels, H BERT's width, V its vocabulary, A answers. Its other form, `two-tower`, is BERT alone beside one vector of D
+numbers of the picture: words are told from the text, and the two meet in the heads of matching and answers. These have
+a hidden layer: a linear map of both side by side would add what each says, and never compare them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +40,12 @@ class VlpStudentConfig(Config):
     """Keys of the student `vlp`."""
 
     name: str = key("vlp", "the student")
+    arch: Literal["single-stream", "two-tower"] = key(
+        "single-stream", "words and cells in one BERT; or BERT's [CLS] and the picture's vector, side by side",
+        source="[P]; two-tower: [S]", absent="single-stream",
+    )  # fmt: skip
+    image_signal: str = key("image_embedding", "of two-tower: teacher signal of the picture, one vector",
+                            source="[S] CLIP's pooled vector", absent="image_embedding")  # fmt: skip
     weights: str | None = key(
         None, "folder or hub id of a BERT (None: the run that training starts from)", identity=False
     )
@@ -47,9 +55,14 @@ class VlpStudentConfig(Config):
                              "them")  # fmt: skip
     tower: TowerConfig = key(TowerConfig(), "the image tower")
 
+    @property
+    def signal(self) -> str:
+        """That the pictures are seen by."""
+        return GRID if self.arch == "single-stream" else self.image_signal
+
 
 class Streamed(NamedTuple):
-    """What the stream says of texts and cells: states [B, L, H] of the tokens, pooled [B, H]."""
+    """What is said of texts and pictures: states [B, L, H] of the tokens, pooled [B, H], of two towers [B, H + D]."""
 
     tokens: Tensor
     pooled: Tensor
@@ -70,11 +83,17 @@ class VlpTokenizer:
         return {name: said[name] for name in ("input_ids", "attention_mask")}
 
 
+def _head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.GELU(), nn.LayerNorm(hidden, eps=_EPS), nn.Linear(hidden, outputs)
+    )
+
+
 class Vlp(nn.Module):
     """BERT in its own layout, and beside it tables, projection and heads of ours."""
 
     Config: ClassVar[type] = VlpStudentConfig
-    image_signal: str | None = GRID
+    image_signal: str | None
     layers: tuple[str, ...] = ()
 
     def __init__(
@@ -85,17 +104,22 @@ class Vlp(nn.Module):
         self.config, self.channels, self.vocabulary = config, channels, vocabulary
         self.bert = bert
         self.tokenize = VlpTokenizer(tokenizer, config.max_tokens)
-        width = bert.config.hidden_size
-        self.rows, self.columns = (nn.Embedding(config.positions, channels) for _ in range(2))
-        self.project, self.norm = nn.Linear(channels, width), nn.LayerNorm(width, eps=_EPS)
-        self.drop = nn.Dropout(bert.config.hidden_dropout_prob)
-        self.matches = nn.Linear(width, 2)
-        self.answers = None if vocabulary is None else nn.Sequential(
-            nn.Linear(vocabulary.pictures * width, 2 * width), nn.GELU(), nn.LayerNorm(2 * width, eps=_EPS),
-            nn.Linear(2 * width, len(vocabulary.answers)),
-        )  # fmt: skip
-        new = [self.rows, self.columns, self.project, self.matches, *(self.answers or [])]
-        for module in new:  # of ours alone: what BERT's file holds stays
+        width = pooled = bert.config.hidden_size
+        self.image_signal, stream = config.signal, []
+        if config.arch == "single-stream":
+            self.rows, self.columns = (nn.Embedding(config.positions, channels) for _ in range(2))
+            self.project, self.norm = nn.Linear(channels, width), nn.LayerNorm(width, eps=_EPS)
+            self.drop = nn.Dropout(bert.config.hidden_dropout_prob)
+            stream = [self.rows, self.columns, self.project]
+        else:
+            pooled += channels
+            bert.bert.pooler.requires_grad_(False)  # [CLS] is taken as it is
+        self.matches = nn.Linear(width, 2) if stream else _head(pooled, 2 * width, 2)
+        self.answers = None
+        if vocabulary is not None:
+            self.answers = _head(vocabulary.pictures * pooled, 2 * width, len(vocabulary.answers))
+        ours = [*stream, *self.matches.modules(), *(self.answers.modules() if self.answers is not None else [])]
+        for module in ours:  # what BERT's file holds stays
             if isinstance(module, (nn.Linear, nn.Embedding)):
                 nn.init.normal_(module.weight, std=_STD)
         bert.cls.seq_relationship.requires_grad_(False)  # of next sentences, which are not asked for
@@ -153,7 +177,12 @@ class Vlp(nn.Module):
 
     # ------------------------------------------------------------------------------------------ running
     def forward(self, batch: Batch) -> Streamed:
-        """input_ids, attention_mask [B, L]; grid [B, K, C], grid_mask bool, cell_row, cell_column int64 [B, K]."""
+        """input_ids, attention_mask [B, L]; grid [B, K, C], grid_mask bool, cell_row, cell_column int64 [B, K], or the
+        image signal [B, D]."""
+        if self.config.arch == "two-tower":
+            given = {name: batch[name] for name in ("input_ids", "attention_mask")}
+            tokens = self.bert.bert(**given).last_hidden_state
+            return Streamed(tokens, torch.cat([tokens[:, 0], batch[self.config.image_signal].to(tokens.dtype)], 1))
         if "cell_row" not in batch:
             raise UserError("student vlp needs to know where the cells lie: make a cache of them by --signals grid")
         words, seen = batch["attention_mask"].bool(), batch[GRID_MASK]

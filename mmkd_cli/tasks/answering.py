@@ -198,6 +198,8 @@ class Answering(Trainable):
             raise UserError(f"the training rows have {len(answers)} answers that were given {config.task.least} times: "
                             "make task.least smaller, or name a file by task.answers")  # fmt: skip
         words = Words.of(questions, 1).words
+        if getattr(config.student, "signal", GRID) != GRID:
+            raise UserError("student.arch=two-tower is pre-trained and answers nothing: start from a single stream")
         sight = open_sight(config, data, start)
         seed_all(config.train.seed, "new weights")
         student = registry.load("students", config.student.name)

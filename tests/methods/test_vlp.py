@@ -116,6 +116,58 @@ def test_heat_is_the_share_of_each_cell_in_what_cls_sees(folder: Path) -> None:
     assert heat[1, 2:].tolist() == [0, 0] and heat.max() > 0.3
 
 
+# ------------------------------------------------------------------------------------------------ two towers
+def two_towers(folder: Path, rows: int = 40, **keys: Any) -> VlpMethod:
+    config = SimpleNamespace(
+        method=VlpConfig(**{"least": 1, **keys}), train=TrainConfig(),
+        student=VlpStudentConfig(weights=str(folder), arch="two-tower"),
+    )  # fmt: skip
+    assert VlpMethod.signals(config, ()) == ("image_embedding",)
+    return VlpMethod.build(config, [asked_grids(rows)], "cpu")
+
+
+def test_two_towers_meet_in_the_matching_head_alone(folder: Path, tmp_path: Path) -> None:
+    """[S] BERT's [CLS] and the picture's pooled vector side by side; words are told from the text alone."""
+    made = two_towers(folder, qa_weight=1.0)
+    model, batch = made.model.eval(), made.feeds[0].load(np.arange(20), AT)
+    assert "grid" not in batch and batch["image_embedding"].shape == (20, CHANNELS)
+    assert 0 < batch["matched"].sum() < 20  # real negatives
+    given = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        said, outputs = model(batch), made.forward(batch)
+        tokens = model.bert.bert(**given).last_hidden_state
+        torch.testing.assert_close(said.pooled, torch.cat([tokens[:, 0], batch["image_embedding"]], 1))
+        matches = model.matches(said.pooled).log_softmax(-1)
+        torch.testing.assert_close(outputs.row_losses["itm"], -matches[torch.arange(20), batch["matched"]])
+        other = made.forward({**batch, "image_embedding": batch["image_embedding"].flip(0)})
+    torch.testing.assert_close(other.row_losses["mlm"], outputs.row_losses["mlm"])
+    assert not torch.allclose(other.row_losses["itm"], outputs.row_losses["itm"]) and "qa" in outputs.row_losses
+    made.save(tmp_path)
+    opened = Vlp.load(tmp_path, {"student": model.config.model_dump(mode="json")})
+    with torch.no_grad():
+        torch.testing.assert_close(opened(batch).pooled, said.pooled)
+    task = registry.load("finetune_tasks", "vqa")
+    config = SimpleNamespace(task=task.Config(least=1), train=TrainConfig(), student=opened.config)
+    with pytest.raises(UserError, match="two-tower is pre-trained and answers nothing"):
+        task.build(config, [asked_grids()], tmp_path, "cpu")
+
+
+def test_two_towers_learn_which_text_is_of_which_picture(folder: Path) -> None:
+    """Each of five questions is of a picture of its own: neither alone tells whether they belong together."""
+    torch.manual_seed(0)
+    made = two_towers(folder, mask_ratio=0.01)
+    optimizer = torch.optim.AdamW([p for p in made.model.parameters() if p.requires_grad], lr=3e-3)
+    for epoch in range(160):
+        optimizer.zero_grad()
+        made.forward(made.feeds[0].load(np.arange(40), Position(epoch, 0, 0))).row_losses["itm"].mean().backward()
+        optimizer.step()
+    batch = made.feeds[0].load(np.arange(40), Position(999, 0, 0))
+    with torch.no_grad():
+        assert made.forward(batch).report["itm_accuracy"].mean() > 0.9
+        alone = {**batch, "image_embedding": torch.zeros_like(batch["image_embedding"])}
+        assert made.forward(alone).report["itm_accuracy"].mean() < 0.8
+
+
 # ------------------------------------------------------------------------------------------------ what is drawn
 def test_masked_words_are_fifteen_percent_and_eighty_ten_ten() -> None:
     ids, free = np.arange(100, 40_100), np.ones(40_000, dtype=bool)

@@ -16,12 +16,13 @@ ANSWERS = (["red"] * 7 + ["dark red"] * 2 + ["no"], ["2"] * 10, [], ["yes"] * 5 
 
 
 class Grids:
-    """`core.contracts.Targets`: the first number of a picture's first cell is its row."""
+    """`core.contracts.Targets`: the first number of a picture's first cell is its row; its vector is another cell."""
 
     n_views = 0
     specs: ClassVar[dict[str, SignalSpec]] = {
         "grid": SignalSpec("grid", "images", (CELLS, CHANNELS)),
         "grid_size": SignalSpec("grid_size", "images", (2,), dtype="uint16"),
+        "image_embedding": SignalSpec("image_embedding", "images", (CHANNELS,)),
     }
 
     def __init__(self) -> None:
@@ -32,8 +33,10 @@ class Grids:
         raise AssertionError("there are no views")
 
     def gather(self, signals: Sequence[str], rows: np.ndarray, views: Any = None) -> dict[str, Any]:
+        cells = self.values[torch.from_numpy(np.asarray(rows))]
         said = {
-            "grid": self.values[torch.from_numpy(np.asarray(rows))],
+            "grid": cells,
+            "image_embedding": cells[:, 1],
             "grid_size": torch.tensor([[2, 2]] * len(rows)),
         }
         return {name: said[name] for name in signals}
