@@ -87,6 +87,12 @@ class Houses:
         """Metres along edges from a to b of the same house, shapes that broadcast; infinite where no path leads."""
         return self._flat[self._row[a] + self._node[b]]
 
+    def within(self, row: int) -> tuple[int, NDArray[np.float64]]:
+        """The first row of a viewpoint's house, and its distances [n, n]."""
+        first, n = row - int(self._node[row]), int((self.house == self.house[row]).sum())
+        begin = int(self._row[first])
+        return first, self._flat[begin : begin + n * n].reshape(n, n)
+
     def next_on_way(self, node: NDArray[np.int64], goal: NDArray[np.int64]) -> NDArray[np.int64]:
         """Which edge [B] begins a shortest path to the goal; the first of several. node, goal [B]."""
         reached = self.neighbours[node]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -125,10 +124,6 @@ class Walked(NamedTuple):
     def of(self, row: int) -> list[tuple[int, int]]:
         """(viewpoint, view) of each step of one walk."""
         return [pair for pair in zip(self.nodes[row].tolist(), self.views[row].tolist(), strict=True) if pair[0] >= 0]
-
-    def lengths(self) -> np.ndarray:
-        """Viewpoints of each walk [B]."""
-        return (self.nodes >= 0).sum(1).numpy()
 
 
 @torch.no_grad()

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,7 +14,7 @@ from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, Counts, Outputs, Teacher, Trainable, TrainingData
 from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.data.walks import Houses, Views
-from mmkd_cli.metrics.navigation import SUCCESS_METRES
+from mmkd_cli.metrics.navigation import navigation_scores
 from mmkd_cli.students.envdrop import EnvDrop
 from mmkd_cli.students.instructions import InstructionWords
 from mmkd_cli.students.navigators import Navigator, Thinned
@@ -232,7 +231,7 @@ class R2rTuning(NavigationTuning):
     def forward(self, batch: Batch) -> Outputs:
         """In training `imitation` of each row; `policy`, `critic` and `entropy` divided by the steps that the share's
         walks took; `reward`; of paths without instructions the same, `augmented_` before their names. In validation
-        `imitation`, and what the likeliest walks come to: `success`, `error` in metres, `spl`."""
+        `imitation`, and what the likeliest walks come to: `success`, `spl`, `ndtw`, and `error` in metres."""
         task, model = self.config, self.model
         route, view, goal = (batch[name].cpu() for name in ("route", "view", "goal"))
         thinned = self.thinned(batch["goal"].device)
@@ -245,7 +244,7 @@ class R2rTuning(NavigationTuning):
         if task.imitation_weight or not training:
             outputs.row_losses["imitation"] = imitate(model, read, self.steps, route, view, thinned, task.most_actions)
         if not training:
-            outputs.report = self._walked(read, route[:, 0], view, goal)
+            outputs.report = self._walked(read, view, batch["path"].cpu())
         elif task.policy_weight:
             drawn = draw(model, read, self.steps, route[:, 0], view, goal, thinned, most=task.most_actions,
                          gamma=task.gamma)  # fmt: skip
@@ -275,20 +274,19 @@ class R2rTuning(NavigationTuning):
         mask = F.dropout(torch.ones(self.model.channels, device=device), rate, training)
         return lambda pictures: pictures * mask
 
-    def _walked(self, read: Any, start: Tensor, view: Tensor, goal: Tensor) -> dict[str, Tensor]:
-        """Of each row."""
-        houses, device = self.steps.houses, read.state.device
-        nodes = search(self.model, read, self.steps, start, view, beams=1, most=self.config.most_actions).nodes.numpy()
-        there = nodes[:, 1:] >= 0
-        moves = houses.distance(np.where(there, nodes[:, :-1], 0), np.where(there, nodes[:, 1:], 0))
-        length = np.where(there, moves, 0.0).sum(1)
-        last = nodes[np.arange(len(nodes)), (nodes >= 0).sum(1) - 1]
-        error = houses.distance(last, goal.numpy())
-        shortest = houses.distance(start.numpy(), goal.numpy())
-        success = (error < SUCCESS_METRES).astype(np.float64)
-        spl = success * shortest / np.maximum(np.maximum(length, shortest), 0.01)
-        found = {"success": success, "spl": spl, "error": error}
-        return {name: torch.from_numpy(value).float().to(device) for name, value in found.items()}
+    def _walked(self, read: Any, view: Tensor, paths: Tensor) -> dict[str, Tensor]:
+        """Of each row. paths int64 [B, P]: those that were meant."""
+        houses, most = self.steps.houses, self.config.most_actions
+        walked = search(self.model, read, self.steps, paths[:, 0], view, beams=1, most=most)
+        found = []
+        for row, path in enumerate(paths.tolist()):
+            first, distances = houses.within(path[0])
+            meant = [node - first for node in path if node >= 0]
+            found.append(navigation_scores(distances, [node - first for node, _ in walked.of(row)], meant))
+        names = {"success": "SR", "spl": "SPL", "ndtw": "nDTW", "error": "NE"}
+        return {
+            name: torch.tensor([one[key] for one in found], device=read.state.device) for name, key in names.items()
+        }
 
 
 def _model_of(run: str) -> Path:

@@ -25,7 +25,8 @@ COLUMNS = ("instruction", "language", "scan", "path", "heading")
 class InstructedWalks:
     """Instructions of a split (`core.contracts.Feed`). table: `instructions` in Arrow format; table_rows [rows].
 
-    routes int64 [rows, T]: viewpoints from the start to the goal, -1 behind it. view [rows]: what one looks at first.
+    routes int64 [rows, T], what is learnt, and paths [rows, P], what was meant: viewpoints from the start to the goal,
+    -1 behind it. view [rows]: what one looks at first.
     """
 
     name: str
@@ -33,6 +34,7 @@ class InstructedWalks:
     table: Any
     table_rows: np.ndarray
     routes: np.ndarray
+    paths: np.ndarray
     view: np.ndarray
     tokenize: Tokenize
     stream: str = ""
@@ -42,12 +44,12 @@ class InstructedWalks:
         return len(self.table_rows)
 
     def load(self, rows: np.ndarray, at: Position) -> Batch:
-        """input_ids, attention_mask int64 [B, L], route int64 [B, T], view, goal int64 [B]."""
+        """input_ids, attention_mask int64 [B, L], route int64 [B, T], path int64 [B, P], view, goal int64 [B]."""
         said = self.table[self.table_rows[rows].tolist()].column("instruction").to_pylist()
         route = self.routes[rows]
         goal = route[np.arange(len(rows)), (route >= 0).sum(1) - 1]
-        return {**self.tokenize(said), "route": torch.from_numpy(route), "view": torch.from_numpy(self.view[rows]),
-                "goal": torch.from_numpy(goal)}  # fmt: skip
+        return {**self.tokenize(said), "route": torch.from_numpy(route), "path": torch.from_numpy(self.paths[rows]),
+                "view": torch.from_numpy(self.view[rows]), "goal": torch.from_numpy(goal)}  # fmt: skip
 
 
 @dataclass
@@ -124,21 +126,23 @@ class Place:
         last = first + len(self.data.tables(self.split)["viewpoints"])
         own = zip(houses.scans[first:last].tolist(), houses.names[first:last].tolist(), strict=True)
         row_of = {viewpoint: row for row, viewpoint in enumerate(own, first)}
-        ways, known = [], {}
-        scans, paths = (found.column(name).to_pylist() for name in ("scan", "path"))
-        for scan, path in zip(scans, paths, strict=True):
-            way = [row_of[scan, viewpoint] for viewpoint in path]
-            if route == "shortest":
-                ends = way[0], way[-1]
-                if ends not in known:
-                    known[ends] = houses.shortest_path(*ends)
-                way = known[ends]
-            ways.append(way)
-        routes = np.full((len(ways), max(map(len, ways))), -1, dtype=np.int64)
-        for row, way in enumerate(ways):
-            routes[row, : len(way)] = way
+        scans, meant = (found.column(name).to_pylist() for name in ("scan", "path"))
+        paths = [[row_of[scan, one] for one in path] for scan, path in zip(scans, meant, strict=True)]
+        if route == "shortest":
+            known = {ends: houses.shortest_path(*ends) for ends in {(path[0], path[-1]) for path in paths}}
+            ways = _padded([known[path[0], path[-1]] for path in paths])
+        else:
+            ways = _padded(paths)
         view = view_of(found.column("heading").to_numpy())
-        return InstructedWalks(name, self.data.weight, self.table, self.rows, routes, view, tokenize)
+        return InstructedWalks(name, self.data.weight, self.table, self.rows, ways, _padded(paths), view, tokenize)
+
+
+def _padded(paths: Sequence[Sequence[int]]) -> np.ndarray:
+    """int64 [rows, longest], -1 behind each."""
+    found = np.full((len(paths), max(map(len, paths))), -1, dtype=np.int64)
+    for row, path in enumerate(paths):
+        found[row, : len(path)] = path
+    return found
 
 
 def seen_of(name: str, split: str, tables: Any, targets: Targets | None, signal: str) -> Seen:

@@ -48,6 +48,9 @@ def test_distances_and_paths_are_the_graphs(real_data: Path) -> None:
         a, b = rng.integers(len(row), size=(2, 200))
         np.testing.assert_allclose(houses.distance(row[a], row[b]), own.distances[a, b], atol=1e-9)
         np.testing.assert_allclose(both.distance(first + row[a], first + row[b]), own.distances[a, b], atol=1e-9)
+        begin, within = both.within(first + int(row[7]))
+        assert begin == first + row[0]
+        np.testing.assert_allclose(within, own.distances, atol=1e-9)
         for start, goal in zip(a[:20], b[:20], strict=True):
             path = houses.shortest_path(int(row[start]), int(row[goal])) - row[0]
             assert own.wrong_move(path.tolist()) is None and (path[0], path[-1]) == (start, goal)

@@ -137,7 +137,9 @@ def test_own_walks_are_judged_as_the_formulas_say(tmp_path: Path) -> None:
         for log, spread, value, reward in reversed(taken[row]):
             worth = reward + 0.9 * worth
             policy, critic, entropy = policy - log * (worth - value), critic + (worth - value) ** 2, entropy - spread
-        got = [float(one[row]) for one in (found.policy, found.critic, found.entropy, found.reward, found.steps)]
+        got = [
+            float(one[row].detach()) for one in (found.policy, found.critic, found.entropy, found.reward, found.steps)
+        ]
         want = [policy, critic, entropy, sum(one[3] for one in taken[row]), len(taken[row])]
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
