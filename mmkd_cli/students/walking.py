@@ -19,21 +19,29 @@ NEARER, ARRIVED = 1.0, 2.0
 """What a step nearer to the goal is worth, and stopping there; the opposite of either costs as much (R2R-EnvDrop)."""
 
 
-class _Party:
-    """B walkers. node, view int64 [B], ended bool [B], on the CPU."""
+class _Walkers:
+    """Those of B walkers who have not stopped. rows [b]: who they are; node, view int64 [b]; all on the CPU."""
 
-    def __init__(self, node: Tensor, view: Tensor) -> None:
-        self.node, self.view, self.ended = node, view, torch.zeros(len(node), dtype=torch.bool)
+    def __init__(self, read: Read, node: Tensor, view: Tensor) -> None:
+        self.rows, self.node, self.view = torch.arange(len(node)), node, view
+        self.read, self.state, self.cells = read, read.state, read.cells
+
+    def step(self, model: Any, steps: Steps, thinned: Thinned) -> tuple[Observation, Tensor, Tensor]:
+        """What they see, the scores of what they can do [b, M + 1], and what a critic reads [b, H]."""
+        seen = steps.observe(self.node, self.view, self.state.device)
+        scores, self.state, self.cells, hidden = model.step(self.read, self.state, self.cells, seen, thinned)
+        return seen, scores, hidden
 
     def move(self, seen: Observation, choice: Tensor) -> Tensor:
-        """Take the ways [B] that were chosen, or stop; whoever has ended stays. Which moved, bool [B]."""
-        ways = seen.leads.shape[1]
-        moved = ~self.ended & (choice < ways)
-        way = choice.clamp(max=ways - 1)[:, None]
-        self.node = torch.where(moved, seen.leads.gather(1, way)[:, 0], self.node)
-        self.view = torch.where(moved, seen.turns.gather(1, way)[:, 0], self.view)
-        self.ended = self.ended | (choice >= ways)
-        return moved
+        """Take the ways [b] that were chosen; those who stop are left out from now on. Who goes on, bool [b]."""
+        goes = choice < seen.leads.shape[1]
+        way = choice[goes, None]
+        self.node, self.view = (value[goes].gather(1, way)[:, 0] for value in (seen.leads, seen.turns))
+        if not goes.all():
+            kept = goes.nonzero()[:, 0].to(self.state.device)
+            self.rows, self.read = self.rows[goes], self.read.at(kept)
+            self.state, self.cells = self.state[kept], self.cells[kept]
+        return goes
 
 
 def imitate(model: Any, read: Read, steps: Steps, routes: Tensor, view: Tensor, thinned: Thinned, most: int) -> Tensor:
@@ -41,19 +49,16 @@ def imitate(model: Any, read: Read, steps: Steps, routes: Tensor, view: Tensor, 
 
     routes int64 [B, T]: viewpoints, -1 behind the end. view [B]: where one looks at first. most: steps that count.
     """
-    party, device = _Party(routes[:, 0], view), read.state.device
-    state, cells = read.state, read.cells
+    walkers, device = _Walkers(read, routes[:, 0], view), read.state.device
     ahead = F.pad(routes, (0, 1), value=-1)
     total = torch.zeros(len(routes), device=device)
     for place in range(1, min(routes.shape[1], most) + 1):
-        seen = steps.observe(party.node, party.view, device)
-        scores, state, cells, _ = model.step(read, state, cells, seen, thinned)
-        there = seen.leads == ahead[:, place, None]
-        choice = torch.where(ahead[:, place] >= 0, there.int().argmax(1), seen.leads.shape[1])
-        active = (~party.ended).to(device)
-        total = total + F.cross_entropy(scores, choice.to(device), reduction="none") * active
-        party.move(seen, choice)
-        if party.ended.all():
+        seen, scores, _ = walkers.step(model, steps, thinned)
+        to = ahead[walkers.rows, place]
+        choice = torch.where(to >= 0, (seen.leads == to[:, None]).int().argmax(1), seen.leads.shape[1])
+        wrong = F.cross_entropy(scores, choice.to(device), reduction="none")
+        total = total.index_add(0, walkers.rows.to(device), wrong)
+        if not walkers.move(seen, choice).any():
             break
     return total
 
@@ -74,40 +79,42 @@ def draw(
     gamma: float,
 ) -> Drawn:  # fmt: skip
     """Walk by drawing each step (advantage actor-critic). start, view, goal int64 [B]; gamma: discount of a step."""
-    party, device = _Party(start, view), read.state.device
-    state, cells = read.state, read.cells
-    logs, entropies, hiddens, rewards, actives = [], [], [], [], []
+    walkers, device = _Walkers(read, start, view), read.state.device
+    logs, entropies, hiddens, rewards, rows = [], [], [], [], []
     before = _distance(steps.houses, start, goal)
     for _ in range(most):
-        seen = steps.observe(party.node, party.view, device)
-        scores, state, cells, hidden = model.step(read, state, cells, seen, thinned)
+        seen, scores, hidden = walkers.step(model, steps, thinned)
         log = scores.log_softmax(1)
         choice = torch.multinomial(log.exp(), 1)
-        active = ~party.ended
         logs.append(log.gather(1, choice)[:, 0])
         entropies.append(-(log.exp() * log.masked_fill(~seen.allowed, 0.0)).sum(1))
         hiddens.append(hidden)
-        actives.append(active)
-        party.move(seen, choice[:, 0].cpu())
-        now = _distance(steps.houses, party.node, goal)
-        stopped = torch.where(now < SUCCESS_METRES, ARRIVED, -ARRIVED)
-        rewards.append(torch.where(party.ended, stopped, NEARER * torch.sign(before - now)) * active)
+        rows.append(walkers.rows)
+        goes = walkers.move(seen, choice[:, 0].cpu())
+        now = _distance(steps.houses, walkers.node, goal[walkers.rows])
+        reward = torch.where(before < SUCCESS_METRES, ARRIVED, -ARRIVED).double()
+        reward[goes] = NEARER * torch.sign(before[goes] - now)
+        rewards.append(reward)
         before = now
-        if party.ended.all():
+        if not len(now):
             break
-    reward, active = (torch.stack(values).float().to(device) for values in (rewards, actives))
-    with torch.no_grad():  # what walks that had to break off are still worth
-        seen = steps.observe(party.node, party.view, device)
-        left = model.critic(model.step(read, state, cells, seen, thinned)[3])[:, 0].float()
-        worth = left * (~party.ended).to(device)
-        returns = torch.empty_like(reward)
-        for place in reversed(range(len(reward))):
-            worth = returns[place] = reward[place] + gamma * worth
-    value = model.critic(torch.stack(hiddens))[..., 0].float()
-    error = returns - value
+    worth = torch.zeros(len(start), dtype=torch.float64)
+    if len(before):  # what walks that had to break off are still worth
+        with torch.no_grad():
+            worth[walkers.rows] = model.critic(walkers.step(model, steps, thinned)[2])[:, 0].double().cpu()
+    returns = []
+    for who, reward in zip(reversed(rows), reversed(rewards), strict=True):
+        worth[who] = reward + gamma * worth[who]
+        returns.append(worth[who])
+    error = torch.cat(returns[::-1]).float().to(device) - model.critic(torch.cat(hiddens))[:, 0].float()
+    who = torch.cat(rows).to(device)
+
+    def of_walks(values: Tensor) -> Tensor:
+        return torch.zeros(len(start), device=device).index_add(0, who, values)
+
     return Drawn(
-        (-torch.stack(logs) * error.detach() * active).sum(0), (error.square() * active).sum(0),
-        -(torch.stack(entropies) * active).sum(0), reward.sum(0), active.sum(0),
+        of_walks(-torch.cat(logs) * error.detach()), of_walks(error.square()), of_walks(-torch.cat(entropies)),
+        of_walks(torch.cat(rewards).float().to(device)), of_walks(torch.ones_like(error)),
     )  # fmt: skip
 
 
@@ -124,6 +131,23 @@ class Walked(NamedTuple):
     def of(self, row: int) -> list[tuple[int, int]]:
         """(viewpoint, view) of each step of one walk."""
         return [pair for pair in zip(self.nodes[row].tolist(), self.views[row].tolist(), strict=True) if pair[0] >= 0]
+
+
+class _Party:
+    """B walkers. node, view int64 [B], ended bool [B], on the CPU."""
+
+    def __init__(self, node: Tensor, view: Tensor) -> None:
+        self.node, self.view, self.ended = node, view, torch.zeros(len(node), dtype=torch.bool)
+
+    def move(self, seen: Observation, choice: Tensor) -> Tensor:
+        """Take the ways [B] that were chosen, or stop; whoever has ended stays. Which moved, bool [B]."""
+        ways = seen.leads.shape[1]
+        moved = ~self.ended & (choice < ways)
+        way = choice.clamp(max=ways - 1)[:, None]
+        self.node = torch.where(moved, seen.leads.gather(1, way)[:, 0], self.node)
+        self.view = torch.where(moved, seen.turns.gather(1, way)[:, 0], self.view)
+        self.ended = self.ended | (choice >= ways)
+        return moved
 
 
 @torch.no_grad()

@@ -107,33 +107,39 @@ def test_own_walks_are_judged_as_the_formulas_say(tmp_path: Path) -> None:
     torch.manual_seed(3)
     found = draw(model, read, steps, start, view, goal, plain, most=4, gamma=0.9)
     torch.manual_seed(3)
-    state, cells, node, ended = read.state, read.cells, start.clone(), [False] * 3
+    memory = {row: (read.state[row], read.cells[row], start[row], view[row]) for row in range(3)}
     taken: list[list[tuple[float, float, float, float]]] = [[], [], []]  # log p, entropy, value, reward
-    far = steps.houses.distance
+
+    def looked(alive: list[int]) -> tuple[Any, ...]:
+        """Those who have not stopped, one step on."""
+        state, cells, node, look = (torch.stack(values) for values in zip(*(memory[row] for row in alive), strict=True))
+        seen = steps.observe(node, look, torch.device("cpu"))
+        return seen, node, *model.step(read.at(torch.tensor(alive)), state, cells, seen)
+
+    def far(node: torch.Tensor, row: int) -> float:
+        return float(steps.houses.distance(np.array(int(node)), np.array(int(goal[row]))))
+
     for _ in range(4):
-        seen = steps.observe(node, view, torch.device("cpu"))
-        scores, state, cells, hidden = model.step(read, state, cells, seen)
-        chance = scores.softmax(1).detach()
-        choice = torch.multinomial(chance, 1)[:, 0].tolist()
-        node, view = node.clone(), view.clone()
-        for row in range(3):
-            if ended[row]:
-                continue
-            before = far(node[row : row + 1].numpy(), goal[row : row + 1].numpy())[0]
-            if choice[row] == scores.shape[1] - 1:
-                ended[row], reward = True, 2.0 if before < 3 else -2.0
-            else:
-                node[row], view[row] = seen.leads[row, choice[row]], seen.turns[row, choice[row]]
-                reward = float(np.sign(before - far(node[row : row + 1].numpy(), goal[row : row + 1].numpy())[0]))
-            p = chance[row][chance[row] > 0]
-            value = float(model.critic(hidden[row]).detach())
-            taken[row].append((float(chance[row, choice[row]].log()), float(-(p * p.log()).sum()), value, reward))
-        if all(ended):
+        alive = [*memory]
+        if not alive:
             break
-    seen = steps.observe(node, view, torch.device("cpu"))
-    left = model.critic(model.step(read, state, cells, seen)[3])[:, 0]
+        seen, node, scores, state, cells, hidden = looked(alive)
+        chance = scores.softmax(1).detach()
+        for place, (row, choice) in enumerate(zip(alive, torch.multinomial(chance, 1)[:, 0].tolist(), strict=True)):
+            before = far(node[place], row)
+            if choice == scores.shape[1] - 1:
+                reward = 2.0 if before < 3 else -2.0
+                del memory[row]
+            else:
+                to = seen.leads[place, choice]
+                reward = float(np.sign(before - far(to, row)))
+                memory[row] = state[place], cells[place], to, seen.turns[place, choice]
+            p = chance[place][chance[place] > 0]
+            value = float(model.critic(hidden[place]).detach())
+            taken[row].append((float(chance[place, choice].log()), float(-(p * p.log()).sum()), value, reward))
+    left = dict(zip(memory, model.critic(looked([*memory])[-1])[:, 0].tolist(), strict=True)) if memory else {}
     for row in range(3):
-        worth, policy, critic, entropy = 0.0 if ended[row] else float(left[row]), 0.0, 0.0, 0.0
+        worth, policy, critic, entropy = left.get(row, 0.0), 0.0, 0.0, 0.0
         for log, spread, value, reward in reversed(taken[row]):
             worth = reward + 0.9 * worth
             policy, critic, entropy = policy - log * (worth - value), critic + (worth - value) ** 2, entropy - spread
