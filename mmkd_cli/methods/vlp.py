@@ -77,12 +77,13 @@ class VlpMethod(Trainable):
 
     @classmethod
     def build(cls, config: Any, data: Sequence[TrainingData], device: str) -> VlpMethod:
-        """BERT with its weights, new heads, and feeds of `train` and, where there is one, of `val`."""
+        """BERT with its weights and new heads, or a run's stream, and feeds of `train` and, if there is, of `val`."""
         method, seed = config.method, config.train.seed
-        sight = open_sight(config, data)
+        start = config.student.start_folder
+        sight = open_sight(config, data, start)
         vocabulary = Vocabulary((), _answers(data, method.least)) if method.qa_weight > 0 else None
         seed_all(seed, "new weights")
-        model = _student(config).build(config.student, sight.channels, vocabulary)
+        model = _student(config).build(config.student, sight.channels, vocabulary, start)
         attach_tower(model, sight.tower)
         model = model.to(device)
 

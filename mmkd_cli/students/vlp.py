@@ -49,11 +49,27 @@ class VlpStudentConfig(Config):
     weights: str | None = key(
         None, "folder or hub id of a BERT (None: the run that training starts from)", identity=False
     )
+    start: str | None = key(
+        None, "folder of a run of the method vlp that pre-training goes on from: its stream, and its tower where that "
+        "was trained", source="[C] CLIP-ViL Pretrain: its second stage", identity=False,
+    )  # fmt: skip
     max_tokens: int = key(20, "of a text, with its ends", unit="tokens", source="[C] CLIP-ViL Pretrain: 20", ge=3)
     positions: int = key(25, "rows, and columns, that a grid may have", source="[C] pos_num 25", ge=1)
     mask_padding: bool = key(True, "cells outside of a padded picture are not seen", source="[U] the paper's code sees "
                              "them")  # fmt: skip
     tower: TowerConfig = key(TowerConfig(), "the image tower")
+
+    @property
+    def start_folder(self) -> Path | None:
+        """UserError where it is no run, or weights are named, too."""
+        if self.start is None:
+            return None
+        folder = Path(self.start).expanduser()
+        if not (folder / "heads.safetensors").is_file() or not (folder / "model").is_dir():
+            raise UserError(f"student.start={self.start}: no folder of a finished run: name ROOT/runs/NAME")
+        if self.weights is not None:
+            raise UserError("student.weights and student.start both say where training starts: leave one of them out")
+        return folder
 
     @property
     def signal(self) -> str:
@@ -158,13 +174,16 @@ class Vlp(nn.Module):
     @classmethod
     def empty(cls, config: VlpStudentConfig, channels: int, vocabulary: Vocabulary | None = None) -> Self:
         """On the meta device, of the folder's sizes."""
-        found = open_config(hub_folder(named(config)))
+        found = open_config(first_folder(config, config.start_folder))
         with torch.device("meta"):
             return cls(config, BertForPreTraining(found), None, channels, vocabulary)
 
     @staticmethod
     def files(config: VlpStudentConfig) -> dict[str, str]:
         """Key -> folder or hub id whose content decides the first weights."""
+        if (start := config.start_folder) is not None:
+            parts = {"": "model", ".heads": "heads.safetensors"}
+            return {f"student.start{end}": str(start / part) for end, part in parts.items()}
         return {"student.weights": str(hub_folder(named(config)))} if config.weights else {}
 
     def _heads(self) -> dict[str, Tensor]:

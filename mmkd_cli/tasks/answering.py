@@ -62,6 +62,9 @@ class AnsweringConfig(Config):
         "bce", "binary cross-entropy of every answer with its worth, times their number, or cross-entropy of one",
         source="[C] mmf",
     )  # fmt: skip
+    loss_scale: float = key(
+        1.0, "of the loss; it matters to a tower's SGD and to train.clip_norm", source="[C] mmf", absent=1.0, gt=0
+    )
 
 
 class VqaAnsweringConfig(AnsweringConfig):
@@ -159,7 +162,7 @@ class Answering(Trainable):
     ) -> None:  # fmt: skip
         self.model, self.config = model, config
         self.feeds, self.validation = list(feeds), list(validation)
-        self.weights: Mapping[str, float] = {config.loss: 1.0}
+        self.weights: Mapping[str, float] = {config.loss: config.loss_scale}
         self.content: Mapping[str, Any] = {
             "answers": len(model.vocabulary.answers), "words": len(model.vocabulary.words),
             **({"words_of_glove": model.known_words} if getattr(model.config, "glove", None) else {}),

@@ -38,9 +38,24 @@ def test_a_preset_is_of_its_tasks_folder_and_needs_no_prefix_beside_the_task(nam
 
 
 def test_the_recipes_of_the_paper_have_presets() -> None:
-    assert {"vqa/pythia", "vqa/mcan", "vqa/vlp", "gqa/vlp", "snli-ve/vlp", "nlvr2/vlp", "caption/cross-entropy"} <= {
-        *EVERY
-    }
+    named = {"vqa/pythia", "vqa/mcan", "vqa/vlp", "gqa/vlp", "snli-ve/vlp", "nlvr2/vlp", "caption/cross-entropy",
+             "caption/self-critical"}  # fmt: skip
+    assert named <= {*EVERY}
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "drops"), [("vqa/vlp", 5, [2]), ("gqa/vlp", 5, [3]), ("snli-ve/vlp", 2, [1])]
+)
+def test_a_towers_rate_falls_at_its_epochs(name: str, epochs: int, drops: list[int]) -> None:
+    config = preset(name)
+    tower, steps = config.student.tower, 1000
+    assert config.train.epochs == epochs and tower.trained and tower.lr == 1e-3
+    train = config.train.model_copy(update={"schedule": "steps", "drops": tower.drops, "drop_factor": tower.drop_factor,
+                                            "warmup_steps": 0, "peak_lr": tower.lr})  # fmt: skip
+    for epoch in range(epochs):
+        wanted = 1e-3 * 0.1 ** sum(epoch >= drop for drop in drops)
+        assert rate(train, epochs * steps, epoch * steps + 1) == pytest.approx(wanted)
+        assert rate(train, epochs * steps, (epoch + 1) * steps) == pytest.approx(wanted)
 
 
 def test_pythias_rate_falls_at_its_four_steps() -> None:
