@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -158,3 +159,26 @@ def test_held_out_rewards_are_counted_among_the_held_out(tmp_path: Any) -> None:
         said = made.forward(made.prepare(batch))
     torch.testing.assert_close(said.row_losses["self_critical"] * -10, said.report["cider"])
     assert not made.counts(batch)
+
+
+def test_it_goes_on_from_a_checkpoint_as_if_nothing_had_been(tmp_path: Any) -> None:
+    keys = {"max_steps": 6, "batch_size": 4, "peak_lr": 1e-3, "checkpoint_every": 3, "log_every": 1, "warmup_steps": 0}
+    for name in ("whole", "parts"):
+        train(built(tmp_path), TrainConfig(**keys), tmp_path / name, device=torch.device("cpu"))
+    for file in (tmp_path / "parts" / "checkpoints").glob("step-*"):
+        if "step-00000003" not in file.name and "step-00000004" not in file.name:
+            file.unlink()
+    again = built(tmp_path)
+    train(again, TrainConfig(**keys), tmp_path / "parts", device=torch.device("cpu"))
+    assert (tmp_path / "parts" / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
+
+
+def test_pieces_and_the_whole_batch_give_one_loss(tmp_path: Any) -> None:
+    losses = []
+    for name, keys in {"whole": {}, "pieces": {"micro_batch_size": 3}}.items():
+        how = TrainConfig.model_validate({"max_steps": 2, "batch_size": 8, "peak_lr": 1e-3, "log_every": 1,
+                                          "validation": False, **keys})  # fmt: skip
+        train(built(tmp_path), how, tmp_path / name, device=torch.device("cpu"))
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["self_critical"] for line in lines])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
