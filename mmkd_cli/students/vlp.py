@@ -204,6 +204,11 @@ class Vlp(nn.Module):
             return Streamed(tokens, torch.cat([tokens[:, 0], batch[self.config.image_signal].to(tokens.dtype)], 1))
         if "cell_row" not in batch:
             raise UserError("student vlp needs to know where the cells lie: make a cache of them by --signals grid")
+        places = [batch[name] for name in ("cell_row", "cell_column")]
+        if not places[0].is_cuda and (most := max(int(place.max()) for place in places)) >= self.config.positions:
+            raise UserError(f"a picture has {most + 1} rows or columns of cells, and student.positions is "
+                            f"{self.config.positions}: cache smaller grids (--set teacher.grid.resize=pad --set "
+                            "teacher.grid.height=384 --set teacher.grid.width=640), or set it")  # fmt: skip
         words, seen = batch["attention_mask"].bool(), batch[GRID_MASK]
         text = self.bert.bert.embeddings(input_ids=batch["input_ids"])
         cells = batch[GRID] + self.rows(batch["cell_row"]) + self.columns(batch["cell_column"])

@@ -116,6 +116,14 @@ def test_heat_is_the_share_of_each_cell_in_what_cls_sees(folder: Path) -> None:
     assert heat[1, 2:].tolist() == [0, 0] and heat.max() > 0.3
 
 
+def test_grids_of_more_columns_than_there_are_tables_are_refused(folder: Path) -> None:
+    made = built(folder)
+    batch = made.feeds[0].load(np.arange(2), AT)
+    made.model({**batch, "cell_column": batch["cell_column"] + 23})
+    with pytest.raises(UserError, match=r"has 31 rows or columns of cells, and student\.positions is 25"):
+        made.model({**batch, "cell_column": batch["cell_column"] * 30})
+
+
 # ------------------------------------------------------------------------------------------------ two towers
 def two_towers(folder: Path, rows: int = 40, **keys: Any) -> VlpMethod:
     config = SimpleNamespace(
