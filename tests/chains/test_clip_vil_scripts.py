@@ -1,0 +1,56 @@
+"""Scripts of examples/clip-vil: at full size every command resolves; of the captions' the arms differ by one key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.chains import test_vlkd_scripts as vlkd
+
+FOLDER = Path(__file__).parents[2] / "examples" / "clip-vil"
+PLACES = ("COCO", "VQAV2", "GQA", "SNLI_VE", "R2R", "BERT")
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vlkd, "FOLDER", FOLDER)
+
+
+@pytest.mark.parametrize("variant", ["rn50", "rn50x4"])
+def test_the_full_size_chain_resolves(variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, ran = vlkd.commands(tmp_path, "chain.sh", CONFIG=variant, **{name: f"/{name.lower()}" for name in PLACES})
+    assert code == 0
+    found = {}
+    for stage in ("prepare-data", "cache-teacher", "distill", "finetune", "generate", "evaluate"):
+        for name, words in vlkd.named(ran, stage).items():
+            found[stage, name] = vlkd.effective(words, monkeypatch)
+    first, second = (found["distill", f"{stage}-{variant}"] for stage in ("first", "second"))
+    assert [one["method"]["qa_weight"] for one in (first, second)] == [0.0, 1.0]
+    assert first["student"]["weights"] == "/bert" and second["student"]["start"].endswith(f"first-{variant}")
+    tuned = found["finetune", f"second-{variant}-gqa"]
+    assert tuned["student"]["tower"]["mode"] == "trained" and tuned["task"]["name"] == "gqa"
+    for one in (first, second, tuned):
+        assert one["teacher"]["grid"] | {"interpolation": ""} == {
+            "resize": "pad", "height": 384, "width": 640, "interpolation": "",
+        }  # fmt: skip
+    assert found["cache-teacher", f"coco-{variant}"]["teacher"]["grid"]["height"] == 448
+
+
+@pytest.mark.parametrize(("variant", "unset"), [("rn50", "GQA"), ("vit-b-32", "")])
+def test_the_chain_says_what_is_missing_before_it_starts(variant: str, unset: str, tmp_path: Path) -> None:
+    given = {name: f"/{name.lower()}" for name in PLACES if name != unset}
+    code, ran = vlkd.commands(tmp_path, "chain.sh", CONFIG=variant, **given)
+    assert code == 2 and not ran
+
+
+def test_the_captions_arms_resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, ran = vlkd.commands(tmp_path, "captions.sh", MMKD_TEST_DATA="/data", SEEDS="0 1")
+    assert code == 0
+    runs = {name: vlkd.effective(words, monkeypatch) for name, words in vlkd.named(ran, "finetune").items()}
+    losses = {name: one["task"]["loss"] for name, one in runs.items()}
+    assert losses == {f"{loss}-s{seed}": loss for loss in ("cross-entropy", "self-critical") for seed in (0, 1)}
+    assert all(one["train"]["seed"] == int(name[-1]) for name, one in runs.items())
+    for stage in ("prepare-data", "cache-teacher", "generate", "evaluate"):
+        for words in vlkd.named(ran, stage).values():
+            vlkd.effective(words, monkeypatch)
