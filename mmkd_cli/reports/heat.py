@@ -19,18 +19,23 @@ Box = tuple[float, float, float, float]
 
 SIDE_PX = 352
 """Longest side of a heated picture: what thumbnails are made from."""
+EVEN = 3.0
 _STRONGEST = 0.8
 """Share of the heat's colour where it is hottest."""
 
 
 def heated(picture: Image, field: Field) -> Image:
-    """A picture of at most SIDE_PX, half grey, with a field's heat over it, yellow to red."""
+    """A picture of at most SIDE_PX, half grey, with a field's heat over it, yellow to red.
+
+    Red is the most, unless that is less than EVEN times the mean: who looks everywhere alike leaves the picture to see.
+    """
     from PIL import Image as Pictures
 
     small = picture.convert("RGB")
     small.thumbnail((SIDE_PX, SIDE_PX))
     found = field(*small.size)
-    strength = (found / found.max() if found.max() > 0 else found)[:, :, None]
+    most = max(found.max(), EVEN * found.mean())
+    strength = (found / most if most > 0 else found)[:, :, None]
     pixels = np.asarray(small, dtype=np.float64)
     pixels = 0.5 * pixels + 0.5 * pixels.mean(axis=2, keepdims=True)
     hot = np.concatenate([np.full_like(strength, 255.0), 220 - 190 * strength, 70 - 50 * strength], axis=2)

@@ -36,8 +36,16 @@ def test_the_hottest_place_is_the_cell_with_the_largest_share() -> None:
 def test_between_centres_of_cells_heat_is_linear() -> None:
     shares = np.array([[0.0, 1.0]])
     hot = redness(heated(Image.new("RGB", (100, 10)), over_cells(shares, everywhere(shares), WHOLE)))[5]
-    by_hand = [0.8 * s * (255 - (70 - 50 * s)) for s in (0.0, 0.5, 1.0)]
+    by_hand = [0.8 * s * (255 - (70 - 50 * s)) for s in (0.0, 0.5 / 1.5, 1.0 / 1.5)]  # the mean is a half
     np.testing.assert_allclose(hot[[10, 49, 90]], by_hand, atol=3)
+
+
+def test_even_heat_is_faint() -> None:
+    even, one = np.ones((4, 4)), np.zeros((4, 4))
+    one[1, 1] = 1
+    faint, strong = (redness(heated(GREY, over_cells(s, everywhere(s), WHOLE))) for s in (even, one))
+    np.testing.assert_allclose(faint, 0.8 / 3 * (255 - (70 - 50 / 3)), atol=2)
+    assert strong.max() > 2.5 * faint.max()
 
 
 def test_padded_cells_are_left_out_and_the_letterbox_is_undone() -> None:
