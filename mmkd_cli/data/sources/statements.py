@@ -182,6 +182,8 @@ class Nlvr(Statements):
 
     def names(self, image: str, split: str) -> list[str]:
         own = {"val": "dev"}.get(split, split)
+        if self.config.split:  # the pictures are called as their file is
+            own = next(iter(_SPLIT.findall(self.files()[0].stem)), own)
         return [f"{own}-{image}-0.png", f"images/{own}-{image}-0.png", f"{image}.png"]
 
 

@@ -58,6 +58,13 @@ def test_nlvr_finds_its_first_drawing(tmp_path: Path) -> None:
     assert not [*made.missing()] and len(rows(made, "images", "val")) == 6
 
 
+def test_nlvrs_drawings_are_called_as_their_file_whatever_its_split_is_for(tmp_path: Path) -> None:
+    keys, _ = nlvr(tmp_path)  # dev.json
+    names = [f"dev-{10 + s}-{k}-0.png" for s in range(2) for k in range(3)]
+    made = source("nlvr", images=pictures(tmp_path / "images", *names), split="train", **keys)
+    assert not [*made.missing()] and len(rows(made, "images", "train")) == 6
+
+
 def test_the_real_nlvr(real_data: Path) -> None:
     folder = real_data / "nlvr1/dev"
     made = source("nlvr", images=str(folder / "images"), annotations=str(folder / "dev.json"))
