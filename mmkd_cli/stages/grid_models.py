@@ -17,7 +17,7 @@ from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.grid_transform import recorded_transform
 from mmkd_cli.data.signals import GRID, GRID_BOXES, GRID_MASK, GRID_SIZE, padded
 from mmkd_cli.reports.heat import Field, heated, over_cells, over_regions
-from mmkd_cli.students.cells import gathered_grids, grid_batch
+from mmkd_cli.students.cells import grid_batch, grid_names
 from mmkd_cli.students.sight import Look, seen
 
 if TYPE_CHECKING:
@@ -82,29 +82,42 @@ class OneGrid:
 
 @dataclass(frozen=True)
 class CellHeat:
-    """`core.contracts.Heat` of a model that answers from cells. transform: of the pictures that its teacher saw; None
-    where there was none, and the grid is taken to lie over the whole picture."""
+    """`core.contracts.Heat` of a model that answers from cells: those that targets hold, or those of its own tower.
+
+    transform: of the pictures that were seen; None where there was none, and the grid is taken to lie over the whole.
+    """
 
     model: Any
-    targets: Targets
+    targets: Targets | None
     transform: Any
 
     @classmethod
-    def of(cls, model: Any, cache: Cache, split: str) -> CellHeat | None:
+    def of(cls, model: Any, cache: Cache | None, split: str) -> CellHeat | None:
         """None where the model says nothing of what it looks at, or the cache nothing of where its cells lie."""
-        targets = cache.targets(split)
-        if not hasattr(model, "attention") or not {GRID_SIZE, GRID_BOXES} & targets.specs.keys():
+        if not hasattr(model, "attention"):
+            return None
+        if model.tower is not None:
+            return cls(model, None, model.tower.transform)
+        targets = cache.targets(split) if cache is not None else None
+        if cache is None or targets is None or not {GRID_SIZE, GRID_BOXES} & targets.specs.keys():
             return None
         said = cache.artifact.plan["identity"]["teacher"].get("transform")
         return cls(model, targets, recorded_transform(said) if said else None)
 
+    @torch.no_grad()
     def __call__(self, asked: str, rows: Sequence[int], pictures: Sequence[Image]) -> list[Image]:
-        own = np.array(rows)
-        many, padding = self.targets.specs[GRID].shape[0], self.model.config.mask_padding
-        cells = gathered_grids(self.targets, own[None] if len(own) > 1 else own, many, padding)
-        shares = self.model.eval().attention([asked], cells).view(len(own), -1).cpu().double().numpy()
-        names = [name for name in (GRID_SIZE, GRID_MASK, GRID_BOXES) if name in self.targets.specs]
-        said = {name: padded(value).numpy() for name, value in self.targets.gather(names, own).items()}
+        model = self.model.eval()
+        if self.targets is None:
+            found = model.tower([self.transform(picture) for picture in pictures])
+            many = found[GRID].shape[1]
+        else:
+            found = self.targets.gather(grid_names(self.targets), np.array(rows))
+            many = self.targets.specs[GRID].shape[0]
+        cells = grid_batch(found, many, model.config.mask_padding)
+        if len(rows) > 1:
+            cells = {name: value[None] for name, value in cells.items()}
+        shares = model.attention([asked], cells).view(len(rows), -1).cpu().double().numpy()
+        said = {name: padded(value).cpu().numpy() for name, value in found.items() if name != GRID}
         return [
             heated(picture, self._field(share, {name: value[place] for name, value in said.items()}, picture.size))
             for place, (picture, share) in enumerate(zip(pictures, shares, strict=True))

@@ -43,9 +43,12 @@ class ScoredTexts:
         return _behind(self.root, self.result, role)
 
     def heat(self) -> Heat | None:
-        """What the run looked at that chose these answers; None unless it chose them from cells of the same data."""
+        """What the run looked at that chose these answers; None unless it saw cells, or pictures, of the same data."""
         run, cache, data = (self.behind(role) for role in ("model", "cache", "data"))
-        if run is None or cache is None or data is None or self.data is None or self.result is None:
+        if run is None or data is None or self.data is None or self.result is None:
+            return None
+        tower = run.plan["config"]["student"].get("tower") or {}
+        if cache is None and tower.get("mode") != "trained":
             return None
         if data.fingerprint != self.data.artifact.fingerprint or self.split != self.result.plan["identity"]["split"]:
             return None
@@ -56,7 +59,7 @@ class ScoredTexts:
 class RunHeat:
     """`core.contracts.Heat` of a run, which is opened when it is first asked."""
 
-    def __init__(self, root: Path, run: Artifact, cache: Artifact, split: str) -> None:
+    def __init__(self, root: Path, run: Artifact, cache: Artifact | None, split: str) -> None:
         self._opening = (root, run, cache, split)
 
     @cached_property
@@ -66,7 +69,7 @@ class RunHeat:
         from mmkd_cli.students.dual_encoders import open_dual_encoder
 
         root, run, cache, split = self._opening
-        return CellHeat.of(open_dual_encoder(str(run.path), root=root), Cache(cache), split)
+        return CellHeat.of(open_dual_encoder(str(run.path), root=root), Cache(cache) if cache else None, split)
 
     def __call__(self, asked: str, rows: Sequence[int], pictures: Sequence[Image]) -> list[Image]:
         return list(pictures) if self._heat is None else self._heat(asked, rows, pictures)

@@ -174,7 +174,7 @@ def _of_grids(task: str, opened: Opened) -> Writing:
         targets = opened.cache.targets(opened.split)
         return Grids(CachedCells(targets, targets.specs[GRID].shape[0], model.config.mask_padding), rows)
 
-    heat = CellHeat.of(model, opened.cache, opened.split) if opened.cache is not None else None
+    heat = CellHeat.of(model, opened.cache, opened.split)
     return Writing(opened.label, tuple(opened.inputs()), {}, lambda: GridWriter(model), opened.data, opened.split,
                    vectors, LiveGrid(model), heat)  # fmt: skip
 

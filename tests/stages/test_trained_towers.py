@@ -66,6 +66,10 @@ def test_answers_go_on_from_a_pre_trained_tower(mmkd: Any, tmp_path: Path, teach
     assert first.keys() == second.keys() and any(not torch.equal(first[name], second[name]) for name in first)
     written = json.loads(mmkd("generate", "--task", "vqa", "--model", "answers", "--split", "val", "--json").stdout)
     assert written["rows"] == 30
+    mmkd("evaluate", "--bench", "vqav2", "--predictions", written["name"], "--name", "scored")
+    for name in (written["name"], "scored"):  # its own tower's cells, and heat over each picture
+        page = (tmp_path / "work" / "results" / name / "report.html").read_text()
+        assert "what the model looked at" in page and page.count("data:image/jpeg") % 2 == 0
     one = mmkd("generate", "--task", "vqa", "--model", "answers", "--image", picture(tmp_path), "--question", "What?")
     assert one.stdout.strip()
 
