@@ -65,7 +65,7 @@ def distill(
         "data": data,
         "cache": cache,
         "live": live,
-        "student.arch": arch,
+        **({} if arch is None else {"student.arch": arch}),  # --student may name one
         "student.depth": depth,
         "train.epochs": epochs,
         "train.batch_size": batch_size,

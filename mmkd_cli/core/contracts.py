@@ -461,7 +461,8 @@ class TrainingData:
 class TextItem(NamedTuple):
     """What a text is written for. source: what the model reads. prefix: how a decoder must begin.
 
-    image_row: of the images table, -1 without a picture; more_rows: of further pictures. asked: what a person would be
+    wanted: whether a text is to be written at all. image_row: of the images table, -1 without a picture; more_rows: of
+    further pictures. asked: what a person would be
     shown beside the text.
     """
 
@@ -471,6 +472,7 @@ class TextItem(NamedTuple):
     image_row: int = -1
     asked: str = ""
     more_rows: tuple[int, ...] = ()
+    wanted: bool = True
 
 
 class Task(Protocol):

@@ -73,7 +73,7 @@ def read_house(folder: Path, scan: str) -> House:
     graph.add_nodes_from(range(len(kept)))
     for node, place in enumerate(kept):
         for other, there in enumerate(kept):
-            if read[place][3][there]:
+            if read[place][3][there] and place != there:
                 if not read[there][3][place]:
                     raise UserError(f"file {path}: row {place} reaches row {there}, which does not reach it: mend it")
                 graph.add_edge(node, other, weight=float(np.linalg.norm(positions[node] - positions[other])))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmkd_cli.core.contracts import Targets
+from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.signals import dense
 
 if TYPE_CHECKING:
@@ -105,6 +106,9 @@ class Houses:
         while path[-1] != goal:
             here = np.array(path[-1:])
             path.append(int(self.neighbours[path[-1], self.next_on_way(here, np.array([goal]))[0]]))
+            if len(path) > len(self):
+                where = f"scan {self.scans[start]!r}, viewpoint {self.names[start]!r}"
+                raise UserError(f"{where}: no path leads on to its goal: two viewpoints are at one place")
         return path
 
 

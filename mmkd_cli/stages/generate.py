@@ -241,7 +241,8 @@ class Job:
         items = enumerate(self.task.items(self.opened.tables, first, last), first)
         return [
             item for row, item in items
-            if row not in own and not (self.task.sees and any(seen < 0 or seen in pictures for seen in _rows(item)))
+            if item.wanted and row not in own
+            and not (self.task.sees and any(seen < 0 or seen in pictures for seen in _rows(item)))
         ]  # fmt: skip
 
     def _written(self, writer: Writer, items: Sequence[TextItem], meter: console.Meter | None = None) -> list[str]:

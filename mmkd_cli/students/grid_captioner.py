@@ -123,15 +123,18 @@ class GridCaptioner(nn.Module):
             return cls(config, [str(n) for n in range(words)], channels)
 
     @classmethod
-    def load(cls, folder: Path, config: Mapping[str, Any], teacher: Teacher | None = None) -> Self:
-        """The student of a run's folder. config: the run's, with its table `student`."""
+    def load(
+        cls, folder: Path, config: Mapping[str, Any], teacher: Teacher | None = None, *, tower: bool = True
+    ) -> Self:
+        """The student of a run's folder. config: the run's, with its table `student`. tower: with its own, if any."""
         said = paths.read_json(folder / "model" / "words.json")
         model = cls(GridCaptionerConfig.model_validate(config["student"]), said["words"], said["channels"], teacher)
         try:
             model.load_state_dict(load_file(folder / "model" / "model.safetensors"))
         except RuntimeError as error:
             raise Refused(f"{folder}/model does not fit its own configuration: {error}") from None
-        attach_tower(model, open_tower(folder, model.config.tower, teacher))
+        if tower:
+            attach_tower(model, open_tower(folder, model.config.tower, teacher))
         return model.eval()
 
     @staticmethod

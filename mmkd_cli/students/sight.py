@@ -246,5 +246,7 @@ def load_tower(tower: GridTower, folder: Path) -> None:
     """Refused where the file is another tower's."""
     try:
         tower.visual.load_state_dict(load_file(folder / "model" / TOWER_FILE))
+    except FileNotFoundError:
+        raise Refused(f"{folder} trained no tower: set student.tower.mode=cached") from None
     except RuntimeError as error:
         raise Refused(f"{folder}/model/{TOWER_FILE} is not of the run's teacher: {error}") from None

@@ -21,7 +21,7 @@ from mmkd_cli.architectures.grids import GridTower
 from mmkd_cli.architectures.transformers_folder import load_pretrained, open_config, open_tokenizer
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, Teacher
-from mmkd_cli.core.errors import UserError
+from mmkd_cli.core.errors import Refused, UserError
 from mmkd_cli.core.hub import hub_folder
 from mmkd_cli.data.signals import GRID, GRID_MASK
 from mmkd_cli.students.alignment import read_heads, save_heads
@@ -153,10 +153,10 @@ class Vlp(nn.Module):
         model = cls(config, bert, open_tokenizer(folder), channels, vocabulary)
         if start is not None:
             state, about = read_heads(start)
-            if about["channels"] != channels:
-                raise UserError(f"the run's cells have {about['channels']} channels, the data's {channels}: name a "
+            if about.get("channels") != channels:
+                raise UserError(f"the run's cells have {about.get('channels')} channels, the data's {channels}: name a "
                                 "cache of its own teacher")  # fmt: skip
-            model._load_heads({name: value for name, value in state.items() if not name.startswith("answers.")})
+            model._load_heads({n: value for n, value in state.items() if not n.startswith("answers.")}, start)
         return model
 
     @classmethod
@@ -167,7 +167,7 @@ class Vlp(nn.Module):
         vocabulary = Vocabulary((), about["answers"], about.get("pictures", 1)) if about["answers"] else None
         bert = load_pretrained(BertForPreTraining, folder / "model")
         model = cls(keys, bert, open_tokenizer(folder / "model"), about["channels"], vocabulary, teacher)
-        model._load_heads(state)
+        model._load_heads(state, folder)
         attach_tower(model, open_tower(folder, keys.tower, teacher))
         return model.eval()
 
@@ -189,9 +189,13 @@ class Vlp(nn.Module):
     def _heads(self) -> dict[str, Tensor]:
         return {name: value for name, value in self.state_dict().items() if not name.startswith(("bert.", "tower."))}
 
-    def _load_heads(self, state: Mapping[str, Tensor]) -> None:
+    def _load_heads(self, state: Mapping[str, Tensor], folder: Path) -> None:
         own = self._heads()
         for name, value in state.items():
+            if name not in own or own[name].shape != value.shape:
+                there = list(own[name].shape) if name in own else "nothing"
+                raise Refused(f"{folder}/heads.safetensors does not fit: {name} is {list(value.shape)}, the student's "
+                              f"is {there}: keep student.arch and student.positions as the run has them")  # fmt: skip
             own[name].copy_(value)
 
     # ------------------------------------------------------------------------------------------ running

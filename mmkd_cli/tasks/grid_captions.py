@@ -76,7 +76,7 @@ def build(config: Any, data: Sequence[TrainingData], start: Path | None, device:
     task, student = config.task, config.student
     sight = open_sight(config, data, start)
     if start is not None:
-        model = GridCaptioner.load(start, {"student": student.model_dump(mode="json")}, sight.teacher).train()
+        model = GridCaptioner.load(start, {"student": student.model_dump(mode="json")}, tower=False).train()
         if sight.channels != model.channels:
             raise UserError(f"the run's cells have {model.channels} channels, the data's {sight.channels}: name a "
                             "cache of its own teacher")  # fmt: skip

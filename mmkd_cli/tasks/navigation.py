@@ -241,7 +241,7 @@ class R2rTuning(NavigationTuning):
             given["input_ids"].to(batch["goal"].device), given["attention_mask"].to(batch["goal"].device)
         )
         outputs, training = Outputs(), torch.is_grad_enabled()
-        if task.imitation_weight or not training:
+        if (task.augmented_weight if spoken else task.imitation_weight) or not training:
             outputs.row_losses["imitation"] = imitate(model, read, self.steps, route, view, thinned, task.most_actions)
         if not training:
             outputs.report = self._walked(read, view, batch["path"].cpu())

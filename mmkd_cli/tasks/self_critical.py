@@ -38,17 +38,16 @@ class SelfCritical(Trainable):
         """In training sampled, sampled_mask int64 [B, S, T] and advantage float32 [B, S]; always reward float32 [B]:
         CIDEr-D of the greedy captions, of samples where the mean is the baseline."""
         item, training = batch["item"].cpu().numpy(), self.model.training
-        look = seen(self.model, batch)
         scorer = self._rewards if training else self._held_out
         reward = torch.zeros(0)
         if not training or self.config.baseline == "greedy":
             with evaluating(self.model) if training else torch.no_grad():
-                written = self._write(look, do_sample=False, num_beams=1)
+                written = self._write(batch, do_sample=False, num_beams=1)
             reward = scored(scorer, written, item)
         if not training:
             return {**batch, "reward": reward.to(batch["item"].device)}
         many = self.config.samples
-        sampled = self._write(look, do_sample=True, num_beams=1, top_k=0, num_return_sequences=many)
+        sampled = self._write(batch, do_sample=True, num_beams=1, top_k=0, num_return_sequences=many)
         rewards = scored(scorer, sampled, item.repeat(many)).view(-1, many)
         if self.config.baseline == "greedy":
             baseline = reward[:, None]
@@ -63,15 +62,16 @@ class SelfCritical(Trainable):
 
     def _write(self, batch: Batch, **options: Any) -> Tensor:
         """int64 [B * samples, T], without the start."""
+        cells = seen(self.model, batch)
         written: Tensor = self.model.generate_ids(
-            batch[GRID], batch[GRID_MASK], max_new_tokens=self.config.longest, **options
+            cells[GRID], cells[GRID_MASK], max_new_tokens=self.config.longest, **options
         )
         return written[:, 1:]
 
     def forward(self, batch: Batch) -> Outputs:
         """self_critical: of a row's samples - sum of advantage times log p of each word; in validation - reward.
         cider: 100 times the mean reward, as CIDEr is written."""
-        report = {"cider": 10 * batch["reward"]}
+        report = {"cider": 100 * batch["reward"]}
         if "sampled" not in batch:
             return Outputs({"self_critical": -batch["reward"]}, report=report)
         batch, many = seen(self.model, batch), batch["sampled"].shape[1]

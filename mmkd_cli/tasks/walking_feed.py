@@ -132,7 +132,7 @@ class Place:
             known = {ends: houses.shortest_path(*ends) for ends in {(path[0], path[-1]) for path in paths}}
             ways = _padded([known[path[0], path[-1]] for path in paths])
         else:
-            ways = _padded(paths)
+            ways = _padded([[one for k, one in enumerate(path) if not k or one != path[k - 1]] for path in paths])
         view = view_of(found.column("heading").to_numpy())
         return InstructedWalks(name, self.data.weight, self.table, self.rows, ways, _padded(paths), view, tokenize)
 

@@ -57,10 +57,10 @@ class R2r:
         table: Any = tables[self.table]
         found = table.select_columns([*COLUMNS])[first:last]
         return [
-            TextItem(one, text, f"{scan}_{path[0] if path else ''} {heading!r}", asked=text)
+            TextItem(one, text, f"{scan}_{path[0] if path else ''} {heading!r}", asked=text,
+                     wanted=language.startswith(self.config.language))
             for one, text, scan, path, heading, language in zip(*(found[name] for name in COLUMNS), strict=True)
-            if language.startswith(self.config.language)
-        ]
+        ]  # fmt: skip
 
     def one(self, text: str) -> TextItem:
         raise UserError("a walk begins somewhere: give prepared data by --data")

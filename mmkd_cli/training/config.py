@@ -28,7 +28,7 @@ class TrainConfig(Config):
     peak_lr: float = key(5e-4, "learning rate after the warm-up", source="[P] MM-D2V2: 5e-4", gt=0)
     betas: tuple[float, float] = key((0.9, 0.98), "decay of Adam's two averages", source="[U] usual for transformers")
     eps: float = key(1e-6, "Adam's divisor floor", source="[U] usual for transformers", gt=0)
-    momentum: float = key(0.9, "momentum of sgd", source="[U] usual", ge=0, lt=1)
+    momentum: float = key(0.9, "momentum of sgd and rmsprop", source="[U] usual", ge=0, lt=1)
     weight_decay: float = key(0.01, "weight decay where a group decays", source="[P] MM-D2V2: 0.01", ge=0)
     schedule: Literal["cosine", "linear", "constant", "steps", "inverse-sqrt"] = key(
         "cosine", "learning rate after the warm-up: to 0 at the last step; as it is; smaller at each of `drops`; "

@@ -61,10 +61,14 @@ class _Sums:
 
 
 def prepare(trainable: Trainable, batch: Batch, lowered: bool) -> Batch:
-    """What `Trainable.prepare` makes of a share on its device, without gradients."""
-    device = next(trainable.model.parameters()).device
+    """What `Trainable.prepare` makes of a share on its device, without gradients; running statistics stay."""
+    if type(trainable).prepare is Trainable.prepare:
+        return batch
+    device, before = next(trainable.model.parameters()).device, RunningStatistics(trainable.model)
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=lowered):
-        return trainable.prepare(batch)
+        prepared = trainable.prepare(batch)
+    before.restore()
+    return prepared
 
 
 class Gradients:

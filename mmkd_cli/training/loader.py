@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections.abc import Callable, Generator, Sequence
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mmkd_cli.core.contracts import Batch, Feed
 from mmkd_cli.core.errors import MmkdError, UserError
@@ -42,7 +43,8 @@ class _Shares(Dataset["Shares | MmkdError"]):
 
     def __getitem__(self, step: int) -> Shares | MmkdError:
         try:
-            return tuple(self._share(whole) for whole in self.sampler.batches(step))
+            made = tuple(self._share(whole) for whole in self.sampler.batches(step))
+            return made if get_worker_info() is None else _changed(made, _packed)
         except MmkdError as error:
             return error
 
@@ -88,7 +90,7 @@ def shares(
         for made_there in DataLoader(made, sampler=steps, batch_size=None, num_workers=workers, pin_memory=pin):
             if isinstance(made_there, MmkdError):
                 raise made_there
-            yield made_there
+            yield _changed(made_there, _unpacked)
         return
     yield from _by_thread(made, steps, pin)
 
@@ -129,6 +131,10 @@ def _by_thread(made: _Shares, steps: range, pin: bool) -> Generator[Shares, None
         thread.join()
 
 
+def _changed(step: Shares, change: Callable[[Any], Any]) -> Shares:
+    return tuple(share._replace(batch={name: change(value) for name, value in share.batch.items()}) for share in step)
+
+
 def pinned(batch: Batch) -> Batch:
     """The batch with its tensors in page-locked memory, from where copies to a GPU run beside its work."""
     return {name: _each(value, Tensor.pin_memory) for name, value in batch.items()}
@@ -137,6 +143,46 @@ def pinned(batch: Batch) -> Batch:
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with its tensors on the device; copies from pinned memory are not waited for."""
     return {name: _each(value, lambda one: one.to(device, non_blocking=True)) for name, value in batch.items()}
+
+
+class _Packed(NamedTuple):
+    """Lists of tensors as one: sent by itself each would take a file descriptor of the worker and of the loop."""
+
+    flat: Tensor
+    shapes: Any
+
+
+def _packed(value: Any) -> Any:
+    leaves: list[Tensor] = []
+
+    def shapes(inner: Any) -> Any:
+        if isinstance(inner, list):
+            return [shapes(one) for one in inner]
+        leaves.append(inner.flatten())
+        return tuple(inner.shape)
+
+    inner = value
+    while isinstance(inner, list) and inner:
+        inner = inner[0]
+    if not isinstance(value, list) or not isinstance(inner, Tensor):
+        return value
+    said = shapes(value)
+    return _Packed(torch.cat(leaves), said)
+
+
+def _unpacked(value: Any) -> Any:
+    if not isinstance(value, _Packed):
+        return value
+    first = 0
+
+    def tensors(shapes: Any) -> Any:
+        nonlocal first
+        if isinstance(shapes, list):
+            return [tensors(one) for one in shapes]
+        begin, first = first, first + math.prod(shapes)
+        return value.flat[begin:first].view(shapes)
+
+    return tensors(value.shapes)
 
 
 def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -196,11 +196,14 @@ class _Run:
         checked = {"loss": self.gradients.weighted(said.losses), **said.losses}
         if self.config.clip_value is not None:
             nn.utils.clip_grad_value_(self.parameters, self.config.clip_value)
-        gradients = [p.grad for p in self.bounded or self.parameters if p.grad is not None]
+        bounded = {id(p) for p in self.bounded} if self.config.clip_norm is not None else None
+        gradients = [p.grad for p in self.parameters if p.grad is not None and (not bounded or id(p) in bounded)]
+        others = [p.grad for p in self.parameters if p.grad is not None and bounded and id(p) not in bounded]
         if self.config.clip_norm is not None or self.config.on_nan == "skip":
             norm = nn.utils.get_total_norm(gradients)
             checked["grad_norm"] = norm
-            if self.config.on_nan == "skip" and not bool(torch.stack([*checked.values()]).isfinite().all()):
+            finite = [*checked.values(), *([nn.utils.get_total_norm(others)] if others else [])]
+            if self.config.on_nan == "skip" and not bool(torch.stack(finite).isfinite().all()):
                 self.skipped += 1
                 self.metrics.skipped(batch, lr)
                 self.optimizer.zero_grad()

@@ -157,7 +157,7 @@ def test_held_out_rewards_are_counted_among_the_held_out(tmp_path: Any) -> None:
     batch = made.validation[0].load(np.arange(8), AT)
     with torch.no_grad():
         said = made.forward(made.prepare(batch))
-    torch.testing.assert_close(said.row_losses["self_critical"] * -10, said.report["cider"])
+    torch.testing.assert_close(said.row_losses["self_critical"] * -100, said.report["cider"])
     assert not made.counts(batch)
 
 
