@@ -3,7 +3,8 @@
 "The circle is red." is entailed where every circle is red, contradicted where none is, and left open where some are:
 which one is meant is not said. Hypotheses are made for `GROUP` pictures together, and each text of a group is about
 three of them, once with each label. So whoever reads the hypothesis alone is right in a third, neither more nor less,
-whatever was learnt from how many of them.
+whatever was learnt from how many of them. The picture alone tells a little, since of single objects nothing is open and
+of four most is: who counts the objects, and reads nothing, is right in about 45 % (in the plain world 42 %).
 """
 
 from __future__ import annotations

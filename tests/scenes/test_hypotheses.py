@@ -83,6 +83,16 @@ def test_whoever_learns_the_texts_by_heart_is_right_in_a_third() -> None:
         assert right == len(found) // 3
 
 
+@pytest.mark.parametrize(("plain", "right"), [(False, 45), (True, 42)])
+def test_whoever_counts_the_objects_and_reads_nothing_is_right_in_some(plain: bool, right: int) -> None:
+    labels: dict[int, Counter[str]] = defaultdict(Counter)
+    for group in range(10):
+        for one in hypotheses(0, group, "train", plain=plain):
+            labels[len(scenes.scene(0, one.row, "train", plain=plain).objects)][one.label] += 1
+    share = sum(max(found.values()) for found in labels.values()) / (10 * GROUP * HYPOTHESES)
+    assert 100 * share == pytest.approx(right, abs=4)
+
+
 def test_pictures_have_about_as_many_and_none_twice_the_same() -> None:
     for split, group in GROUPS:
         found = hypotheses(0, group, split)
