@@ -98,6 +98,8 @@ def _started(
             f"{start.label} is a {_student(start)!r}, the task {config.task.name!r} starts from "
             f"{' or '.join(trains[student]) or 'no run'}: name another --model"
         )
+    if getattr(config.student, "start", None):
+        raise UserError("student.start is of distill: name the run that training starts from by --model")
     if getattr(config.student, "weights", None):
         raise UserError(
             f"student.weights and --model {start.name} both say where training starts: leave one of them out"
@@ -105,8 +107,7 @@ def _started(
     if _student(start) == student:  # its own keys, but those that were said
         said = config.student.model_dump(mode="json", exclude_unset=True)
         table = configs.merge(start.plan["config"]["student"], said)
-        if "weights" in table:  # those that the run itself began with
-            table["weights"] = None
+        table |= {name: None for name in ("weights", "start") if name in table}  # what the run itself began with
         config = config.model_copy(update={"student": configs.validate(type(config.student), table)})
     return config, start
 

@@ -53,6 +53,10 @@ class VlpStudentConfig(Config):
         None, "folder of a run of the method vlp that pre-training goes on from: its stream, and its tower where that "
         "was trained", source="[C] CLIP-ViL Pretrain: its second stage", identity=False,
     )  # fmt: skip
+    answer_head: bool = key(
+        True, "the answers that a pre-trained run knows are taken over, others begin at 0", source="[C] VQA, GQA; of "
+        "SNLI-VE not", absent=True,
+    )  # fmt: skip
     max_tokens: int = key(20, "of a text, with its ends", unit="tokens", source="[C] CLIP-ViL Pretrain: 20", ge=3)
     positions: int = key(25, "rows, and columns, that a grid may have", source="[C] pos_num 25", ge=1)
     mask_padding: bool = key(True, "cells outside of a padded picture are not seen", source="[U] the paper's code sees "
@@ -157,6 +161,8 @@ class Vlp(nn.Module):
                 raise UserError(f"the run's cells have {about.get('channels')} channels, the data's {channels}: name a "
                                 "cache of its own teacher")  # fmt: skip
             model._load_heads({n: value for n, value in state.items() if not n.startswith("answers.")}, start)
+            if config.answer_head and about["answers"] and model.answers is not None:
+                model._take_answers(state, about["answers"])
         return model
 
     @classmethod
@@ -197,6 +203,22 @@ class Vlp(nn.Module):
                 raise Refused(f"{folder}/heads.safetensors does not fit: {name} is {list(value.shape)}, the student's "
                               f"is {there}: keep student.arch and student.positions as the run has them")  # fmt: skip
             own[name].copy_(value)
+
+    @torch.no_grad()
+    def _take_answers(self, state: Mapping[str, Tensor], known: Sequence[str]) -> None:
+        """The head of a run that knows these answers: its layers, and the rows of answers that both have; others 0."""
+        own = {name: value for name, value in self._heads().items() if name.startswith("answers.")}
+        assert self.vocabulary is not None
+        row = {answer: place for place, answer in enumerate(known)}
+        shared = [(place, row[one]) for place, one in enumerate(self.vocabulary.answers) if one in row]
+        for name, value in own.items():
+            given = state[name]
+            if name.startswith(f"answers.{len(self.answers or ()) - 1}."):
+                value.zero_()
+                for place, there in shared:
+                    value[place] = given[there]
+            elif given.shape == value.shape:
+                value.copy_(given)
 
     # ------------------------------------------------------------------------------------------ running
     def forward(self, batch: Batch) -> Streamed:

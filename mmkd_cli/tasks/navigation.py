@@ -23,7 +23,7 @@ from mmkd_cli.students.speaker import Speaker
 from mmkd_cli.students.walking import draw, imitate, search
 from mmkd_cli.tasks.walking_feed import InstructedWalks, Place, SampledWalks, usual_signal, views_of
 from mmkd_cli.training.optim import decay_groups
-from mmkd_cli.training.randomness import seed_all
+from mmkd_cli.training.randomness import generator, seed_all
 
 VALIDATION = ("val", "val_seen", "val_unseen")
 COUNTED = 987
@@ -73,8 +73,8 @@ class R2rTuningConfig(NavigationTuningConfig):
     gamma: float = key(0.9, "discount of a step's reward", source="[C] EnvDrop", ge=0, le=1)
     most_actions: int = key(35, "steps of a walk", source="[C] EnvDrop: 35", ge=1)
     environment_dropout: bool = key(
-        False, "the same channels are dropped in all views, steps and walks of a batch", source="[C] EnvDrop: with a "
-        "speaker",
+        False, "of paths that the speaker describes: the same channels are dropped in all views, steps and walks of a "
+        "batch", source="[C] EnvDrop: with a speaker",
     )  # fmt: skip
     speaker: str | None = key(
         None, "folder of a run of r2r-speaker: it says instructions of paths that nobody was asked about",
@@ -101,6 +101,7 @@ class NavigationTuning(Trainable):
         self.steps = Steps(houses, views, model.config.angle_width)
         self.feeds: list[Any] = list(feeds)
         self.validation = list(validation)
+        self._seed = self._step = 0
         self.content = {"words": len(model.tokenize.words), "viewpoints": len(houses)}
 
     # ------------------------------------------------------------------------------------------ task
@@ -213,6 +214,7 @@ class R2rTuning(NavigationTuning):
     def build(cls, config: Any, data: Sequence[TrainingData], start: Path | None, device: str) -> Self:
         """As every task of walks; with a speaker also a feed of paths without instructions."""
         made, task = super().build(config, data, start, device), config.task
+        made._seed = config.train.seed
         if task.speaker is None:
             return made
         speaker = Speaker.of(_model_of(task.speaker)).to(device)
@@ -234,8 +236,8 @@ class R2rTuning(NavigationTuning):
         `imitation`, and what the likeliest walks come to: `success`, `spl`, `ndtw`, and `error` in metres."""
         task, model = self.config, self.model
         route, view, goal = (batch[name].cpu() for name in ("route", "view", "goal"))
-        thinned = self.thinned(batch["goal"].device)
         spoken = "input_ids" not in batch
+        thinned = self.environment(batch["goal"].device) if spoken else self.thinned(batch["goal"].device)
         given = self._spoken(route, view, thinned) if spoken else batch
         read = model.reader(
             given["input_ids"].to(batch["goal"].device), given["attention_mask"].to(batch["goal"].device)
@@ -266,12 +268,17 @@ class R2rTuning(NavigationTuning):
         said: Batch = self.model.tokenize(speaker.say(speaker.watch(self.steps, route, view, seen)))
         return said
 
-    def thinned(self, device: torch.device) -> Thinned:
-        """With `environment_dropout` one mask of the channels."""
-        if not self.config.environment_dropout:
-            return super().thinned(device)
-        rate, training = self.config.feature_dropout, self.model.training
-        mask = F.dropout(torch.ones(self.model.channels, device=device), rate, training)
+    def before_step(self, step: int) -> None:
+        """The environment that a batch of paths without instructions is walked in."""
+        self._step = step
+
+    def environment(self, device: torch.device) -> Thinned:
+        """With `environment_dropout` one mask of the channels, whatever part of the step's batch this is."""
+        rate = self.config.feature_dropout
+        if not (self.config.environment_dropout and self.model.training):
+            return self.thinned(device)
+        kept = generator(self._seed, "environment dropout", self._step).random(self.model.channels) >= rate
+        mask = torch.from_numpy(kept / (1 - rate)).float().to(device)
         return lambda pictures: pictures * mask
 
     def _walked(self, read: Any, view: Tensor, paths: Tensor) -> dict[str, Tensor]:

@@ -117,7 +117,11 @@ class Place:
         return cls(data, split, table, rows)
 
     def seen(self, signal: str) -> Seen:
-        """The views of the split's viewpoints."""
+        """The views of the split's viewpoints; UserError where some were rejected: a walk may stand at any."""
+        for table in ("images", "viewpoints"):
+            if table in self.data.tables(self.split) and (bad := len(self.data.rejected(self.split, table))):
+                where = f"{bad} rows of {table!r} of data {self.data.name!r}, {self.split!r},"
+                raise UserError(f"{where} were rejected, and walks need each viewpoint's views: prepare the data anew")
         return seen_of(self.data.name, self.split, self.data.tables(self.split), self.data.targets(self.split), signal)
 
     def feed(self, houses: Houses, first: int, route: str, tokenize: Tokenize, name: str) -> InstructedWalks:

@@ -146,7 +146,10 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 class _Packed(NamedTuple):
-    """Lists of tensors as one: sent by itself each would take a file descriptor of the worker and of the loop."""
+    """Lists of tensors as one: sent by itself each would take a file descriptor of the worker and of the loop.
+
+    shapes: as the lists lie, each tensor's as text (torch's loader makes lists of tuples).
+    """
 
     flat: Tensor
     shapes: Any
@@ -159,7 +162,7 @@ def _packed(value: Any) -> Any:
         if isinstance(inner, list):
             return [shapes(one) for one in inner]
         leaves.append(inner.flatten())
-        return tuple(inner.shape)
+        return "x".join(map(str, inner.shape))
 
     inner = value
     while isinstance(inner, list) and inner:
@@ -179,8 +182,9 @@ def _unpacked(value: Any) -> Any:
         nonlocal first
         if isinstance(shapes, list):
             return [tensors(one) for one in shapes]
-        begin, first = first, first + math.prod(shapes)
-        return value.flat[begin:first].view(shapes)
+        shape = [int(one) for one in shapes.split("x")]
+        begin, first = first, first + math.prod(shape)
+        return value.flat[begin:first].view(shape)
 
     return tensors(value.shapes)
 

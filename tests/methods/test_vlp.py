@@ -14,9 +14,10 @@ from transformers import BertConfig, BertForPreTraining
 
 from mmkd_cli.core import registry
 from mmkd_cli.core.contracts import Position
-from mmkd_cli.core.errors import UserError
+from mmkd_cli.core.errors import Refused, UserError
 from mmkd_cli.losses.masked_words import IGNORED, masked
 from mmkd_cli.methods.vlp import VlpConfig, VlpMethod
+from mmkd_cli.students.grid_answerers import Vocabulary
 from mmkd_cli.students.vlp import Vlp, VlpStudentConfig
 from mmkd_cli.training.config import TrainConfig
 from mmkd_cli.training.loop import train
@@ -288,3 +289,26 @@ def test_a_cache_without_sizes_is_refused(folder: Path) -> None:
     with pytest.raises(UserError, match="has no grid_size"):
         VlpMethod.build(SimpleNamespace(method=VlpConfig(), train=TrainConfig(),
                                         student=VlpStudentConfig(weights=str(folder))), [data], "cpu")  # fmt: skip
+
+
+def test_known_answers_are_taken_over(folder: Path, tmp_path: Path) -> None:
+    student = VlpStudentConfig(weights=str(folder))
+    torch.manual_seed(0)
+    first = Vlp.build(student, CHANNELS, Vocabulary((), ["red", "blue", "two"]))
+    first.save(tmp_path)
+    own = VlpStudentConfig()
+    second = Vlp.build(own, CHANNELS, Vocabulary((), ["two", "green", "red"]), tmp_path)
+    before, after = (dict(one.answers.named_parameters()) for one in (first, second))
+    for name in before:
+        if name.startswith("3."):
+            torch.testing.assert_close(after[name][0], before[name][2])
+            torch.testing.assert_close(after[name][2], before[name][0])
+            assert not after[name][1].any()
+        else:
+            torch.testing.assert_close(after[name], before[name])
+    backbone = Vlp.build(
+        own.model_copy(update={"answer_head": False}), CHANNELS, Vocabulary((), ["two", "red"]), tmp_path
+    )
+    assert backbone.answers[3].weight[1].any() and not torch.equal(backbone.answers[0].weight, first.answers[0].weight)
+    with pytest.raises(Refused, match=r"heads.safetensors does not fit: (rows|columns).weight is"):
+        Vlp.build(own.model_copy(update={"positions": 30}), CHANNELS, None, tmp_path)

@@ -110,8 +110,12 @@ def test_a_tower_is_trained_and_goes_on_with_its_run(mmkd: Any, tmp_path: Path, 
     assert json.loads(written)["rows"] == 6
     after = load_file(runs / "rewarded" / "model" / "tower.safetensors")
     assert all(torch.equal(after[name], tower[name]) for name in tower if "running" in name)  # its batch norms froze
+    mmkd("cache-teacher", *teacher, "--signals", "grid", "--data", "world", "--name", "grids")
+    mmkd("finetune", "--task", "caption", "--student", "grid-captioner", "--data", "world", "--cache", "grids", *small,
+         *SHORT, "--set=task.least=1", "--name", "cached")  # fmt: skip
+    mmkd(*again[:-4], "--model", "cached", "--data", "world", *teacher, *trained, *SHORT, "--name", "further")
+    assert (runs / "further" / "model" / "tower.safetensors").is_file()
     said = mmkd(*first, *SHORT, "--live", "--name", "other", code=2).stderr
     assert "is trained and not run live" in said
-    mmkd("cache-teacher", *teacher, "--signals", "grid", "--data", "world", "--name", "grids")
     said = mmkd(*again, "--cache", "grids", "--set=student.tower.mode=cached", *SHORT, code=2).stderr
     assert "trained its tower: no cache holds its grids" in said

@@ -206,12 +206,19 @@ def test_a_row_does_not_depend_on_its_batch(tmp_path: Path) -> None:
 def test_dropped_environments_are_the_same_for_all_that_is_seen(tmp_path: Path) -> None:
     made = built(tmp_path, environment_dropout=True, feature_dropout=0.5)
     made.model.train()
-    torch.manual_seed(0)
-    thinned = made.thinned(torch.device("cpu"))
+    made.before_step(3)
+    thinned = made.environment(torch.device("cpu"))
     a, b = thinned(torch.ones(2, 36, CHANNELS)), thinned(torch.ones(1, 4, CHANNELS))
     assert (a == a[0, 0]).all() and (b == a[0, 0]).all() and set(a[0, 0].tolist()) == {0.0, 2.0}
     made.model.eval()
-    assert (made.thinned(torch.device("cpu"))(torch.ones(1, 2, CHANNELS)) == 1).all()
+    assert (made.environment(torch.device("cpu"))(torch.ones(1, 2, CHANNELS)) == 1).all()
+    made.model.train()
+    again = made.environment(torch.device("cpu"))(torch.ones(2, 36, CHANNELS))  # of another piece of the same step
+    assert torch.equal(again, a)
+    made.before_step(4)
+    assert not torch.equal(made.environment(torch.device("cpu"))(torch.ones(2, 36, CHANNELS)), a)
+    people = made.thinned(torch.device("cpu"))(torch.ones(2, 36, CHANNELS))
+    assert not (people == people[0, 0]).all()
 
 
 def test_the_path_that_was_meant_can_be_imitated(tmp_path: Path) -> None:
