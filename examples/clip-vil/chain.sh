@@ -61,7 +61,7 @@ mmkd cache-teacher --teacher precomputed --set "teacher.features=$R2R/views.tsv"
 mmkd finetune --task r2r --data r2r --cache views --set train.keep=max:val/val_unseen/success --name agent
 mmkd finetune --task r2r-speaker --data r2r --cache views --set train.keep=min:val/val_unseen/loss --name speaker
 mmkd finetune --task r2r --preset r2r/back-translation --model agent --data r2r --cache views \
-    --set "task.speaker=${MMKD_ROOT:-mmkd-work}/runs/speaker" --set train.keep=max:val/val_unseen/success --name agent-bt
+    --set task.speaker=speaker --set train.keep=max:val/val_unseen/success --name agent-bt
 for run in agent agent-bt; do
     mmkd generate --task r2r --model "$run" --data r2r --cache views --split val_unseen --name "$run-walks"
     mmkd evaluate --bench r2r --predictions "$run-walks" --annotations "$R2R/R2R_val_unseen.json" \
@@ -72,7 +72,7 @@ done
 first="first-$CONFIG" second="second-$CONFIG"
 mmkd distill --method vlp --preset "vlp/$CONFIG-first" --set "student.weights=$BERT" --set "teacher.weights=$CLIP_WEIGHTS" \
     --data coco --name "$first" --workers 8
-mmkd distill --method vlp --preset "vlp/$CONFIG-second" --set "student.start=${MMKD_ROOT:-mmkd-work}/runs/$first" \
+mmkd distill --method vlp --preset "vlp/$CONFIG-second" --set "student.start=$first" \
     --set "teacher.weights=$CLIP_WEIGHTS" --data coco --data vqav2 --data gqa --set mix=round_robin --name "$second" \
     --workers 8
 for data in vqav2 gqa snli-ve; do

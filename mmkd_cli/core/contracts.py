@@ -370,7 +370,8 @@ class Method(Protocol):
     the teacher's files must then be those that the caches were made with. One whose student has the teacher's tower as
     a part that is trained says so by `trains_teacher(config)`. One that reads the teacher's tokenizer
     alone says `reads_tokenizer = True`. One may have `if_cached`, as `signals`: what it reads of a data set of which
-    `signals` names nothing, where a cache of it is named; and `repairs(config)`, name -> sentence, for the manifest.
+    `signals` names nothing, where a cache of it is named; `repairs(config)`, name -> sentence, for the manifest; and
+    `runs(config)`, dotted key -> the run that it names, which the stage opens and gives by its folder.
     """
 
     Config: ClassVar[type]
@@ -402,6 +403,7 @@ class FinetuneTask(Protocol):
     trains: student -> the students of runs that it can start from, none where it starts from nothing; `fresh`, if a
     task has it, names students that may start from a run and need none. stage_defaults of its Config name the usual
     student; one that reads pictures does so in its feeds, one that reads a teacher's signals names them in `signals`.
+    `runs` and `trains_teacher` are as a method's.
     """
 
     Config: ClassVar[type]

@@ -76,6 +76,11 @@ class VlpMethod(Trainable):
         return _student(config).files(config.student)
 
     @classmethod
+    def runs(cls, config: Any) -> dict[str, str]:
+        """The run that pre-training goes on from."""
+        return {"student.start": config.student.start} if config.student.start else {}
+
+    @classmethod
     def build(cls, config: Any, data: Sequence[TrainingData], device: str) -> VlpMethod:
         """BERT with its weights and new heads, or a run's stream, and feeds of `train` and, if there is, of `val`."""
         method, seed = config.method, config.train.seed

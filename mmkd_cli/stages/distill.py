@@ -15,7 +15,15 @@ from mmkd_cli.core.config import key
 from mmkd_cli.core.contracts import StageContext
 from mmkd_cli.core.references import absolute_places
 from mmkd_cli.stages.training_data import open_inputs
-from mmkd_cli.stages.training_job import Job, Recipe, TrainingStageConfig, described, open_process, trains_teacher
+from mmkd_cli.stages.training_job import (
+    Job,
+    Recipe,
+    TrainingStageConfig,
+    described,
+    named_runs,
+    open_process,
+    trains_teacher,
+)
 
 
 class Config(TrainingStageConfig):
@@ -32,6 +40,7 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
     """Train the run, go on with it, repair it, or say that it is there. Returns the stage's document."""
     device = open_process(context.device)
     method = registry.load("methods", config.method.name)
+    config, runs = named_runs(method, config, context.root)
     teacher = absolute_places(config.teacher, context.root) if config.teacher else None
     opened = open_inputs(
         context.root, config.data, config.cache, teacher, lambda tables: method.signals(config, tables),
@@ -42,9 +51,12 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
         opened.require_teacher()
     if getattr(method, "reads_tokenizer", False):
         opened.require_tokenizer()
+    for one in runs.values():
+        opened.require_same(one)
     config = config.model_copy(update={"teacher": opened.teacher})
     recipe = Recipe(
         config.method.name, lambda data, on: method.build(config, data, on), method.files(config),
+        tuple(one.as_input(role) for role, one in runs.items()),
         content=lambda trainable: {"repairs": method.repairs(config)} if hasattr(method, "repairs") else {},
     )  # fmt: skip
     return Job("distill", config, context, opened, recipe, device)()

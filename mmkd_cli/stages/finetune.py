@@ -19,8 +19,16 @@ from mmkd_cli.core.config import key
 from mmkd_cli.core.contracts import StageContext
 from mmkd_cli.core.errors import Refused, UserError
 from mmkd_cli.core.references import absolute_places, parse_model
-from mmkd_cli.stages.training_data import Opened, open_inputs
-from mmkd_cli.stages.training_job import Job, Recipe, TrainingStageConfig, described, open_process, trains_teacher
+from mmkd_cli.stages.training_data import open_inputs
+from mmkd_cli.stages.training_job import (
+    Job,
+    Recipe,
+    TrainingStageConfig,
+    described,
+    named_runs,
+    open_process,
+    trains_teacher,
+)
 
 
 class Config(TrainingStageConfig):
@@ -41,14 +49,15 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
     device = open_process(context.device)
     task = registry.load("finetune_tasks", config.task.name)
     config, start = _started(config, context.root, task.trains, getattr(task, "fresh", ()))
+    config, runs = named_runs(task, config, context.root)
     trained = trains_teacher(task, config)
     opened = open_inputs(
         context.root, config.data, config.cache, _teacher(config, start, context.root, config.live or trained),
         lambda tables: task.signals(config, tables),
         live=config.live, workers=context.workers, trained=trained,
     )  # fmt: skip
-    if start is not None:
-        _require_same_teacher(start, opened)
+    for one in (*([start] if start else []), *runs.values()):
+        opened.require_same(one)
     config = config.model_copy(update={"teacher": opened.teacher})
     files = task.files(config)
     if start is None and task.trains[config.student.name]:
@@ -56,7 +65,8 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
     place = start.path if start else None
     recipe = Recipe(
         config.task.name, lambda data, on: task.build(config, data, place, on), files,
-        (start.as_input("model"),) if start else (), lambda trainable: trainable.content,
+        (*((start.as_input("model"),) if start else ()), *(one.as_input(role) for role, one in runs.items())),
+        lambda trainable: trainable.content,
     )  # fmt: skip
     return Job("finetune", config, context, opened, recipe, device)()
 
@@ -131,16 +141,6 @@ def _teacher(config: Config, start: Artifact | None, root: Path, runs: bool) -> 
     if not (runs and table) or config.cache:
         return None
     return configs.validate(registry.load("teachers", table["name"]).Config, table)
-
-
-def _require_same_teacher(start: Artifact, opened: Opened) -> None:
-    """Refused where the signals are not of the teacher whose signals the run was trained on."""
-    known, now = start.plan["work"].get("teacher"), opened.teacher_identity()
-    if known is not None and now is not None and known != now:
-        raise Refused(
-            f"{start.label} was trained with another teacher: {artifacts.difference(known, now)}: "
-            "name a cache of its own teacher, or start from another run"
-        )
 
 
 def _student(run: Artifact) -> str:

@@ -79,6 +79,15 @@ class Opened:
                 "name the folder that holds them by --teacher, or make the cache again"
             )
 
+    def require_same(self, run: Artifact) -> None:
+        """Refused where the signals are not of the teacher whose signals a run was trained on."""
+        known, now = run.plan["work"].get("teacher"), self.teacher_identity()
+        if known is not None and now is not None and known != now:
+            raise Refused(
+                f"{run.label} was trained with another teacher: {artifacts.difference(known, now)}: "
+                "name a cache of its own teacher, or start from another run"
+            )
+
     def require_tokenizer(self) -> None:
         """Refused unless the teacher's tokenizer is still the one that the caches were made with."""
         known = self.teacher_identity()

@@ -279,6 +279,20 @@ def _content(file: str, hashes: Path) -> str:
     return sha256_file(Path(file), hashes) if Path(file).exists() else file
 
 
+def named_runs(chosen: Any, config: Any, root: Path) -> tuple[Any, dict[str, Artifact]]:
+    """Runs that keys of a method or a task name, opened, by the keys' last words; the configuration with their folders.
+
+    Refused where one is not finished, or is damaged.
+    """
+    found: dict[str, Artifact] = {}
+    for dotted, name in (chosen.runs(config) if hasattr(chosen, "runs") else {}).items():
+        table, key_ = dotted.split(".")
+        run = artifacts.open_artifact(root, name, "run")
+        changed = getattr(config, table).model_copy(update={key_: str(run.path.absolute())})
+        config, found[key_] = config.model_copy(update={table: changed}), run
+    return config, found
+
+
 def trains_teacher(chosen: Any, config: Any) -> bool:
     """Whether a method or task makes the teacher's tower a part of its student."""
     return bool(chosen.trains_teacher(config)) if hasattr(chosen, "trains_teacher") else False

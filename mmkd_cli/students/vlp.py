@@ -50,8 +50,8 @@ class VlpStudentConfig(Config):
         None, "folder or hub id of a BERT (None: the run that training starts from)", identity=False
     )
     start: str | None = key(
-        None, "folder of a run of the method vlp that pre-training goes on from: its stream, and its tower where that "
-        "was trained", source="[C] CLIP-ViL Pretrain: its second stage", identity=False,
+        None, "RUN of the method vlp that pre-training goes on from: its stream, and its tower where that was trained",
+        source="[C] CLIP-ViL Pretrain: its second stage", identity=False,
     )  # fmt: skip
     answer_head: bool = key(
         True, "the answers that a pre-trained run knows are taken over, others begin at 0", source="[C] VQA, GQA; of "
@@ -187,9 +187,6 @@ class Vlp(nn.Module):
     @staticmethod
     def files(config: VlpStudentConfig) -> dict[str, str]:
         """Key -> folder or hub id whose content decides the first weights."""
-        if (start := config.start_folder) is not None:
-            parts = {"": "model", ".heads": "heads.safetensors"}
-            return {f"student.start{end}": str(start / part) for end, part in parts.items()}
         return {"student.weights": str(hub_folder(named(config)))} if config.weights else {}
 
     def _heads(self) -> dict[str, Tensor]:

@@ -77,7 +77,7 @@ class R2rTuningConfig(NavigationTuningConfig):
         "batch", source="[C] EnvDrop: with a speaker",
     )  # fmt: skip
     speaker: str | None = key(
-        None, "folder of a run of r2r-speaker: it says instructions of paths that nobody was asked about",
+        None, "RUN of r2r-speaker: it says instructions of paths that nobody was asked about",
         source="[C] EnvDrop: back-translation", identity=False,
     )  # fmt: skip
     augmented_weight: float = key(0.6, "imitation_weight of such paths", source="[C] EnvDrop: 0.6", ge=0)
@@ -206,9 +206,9 @@ class R2rTuning(NavigationTuning):
         ]  # fmt: skip
 
     @classmethod
-    def files(cls, config: Any) -> dict[str, str]:
-        """The speaker's model."""
-        return {"task.speaker": str(_model_of(config.task.speaker))} if config.task.speaker else {}
+    def runs(cls, config: Any) -> dict[str, str]:
+        """The speaker."""
+        return {"task.speaker": config.task.speaker} if config.task.speaker else {}
 
     @classmethod
     def build(cls, config: Any, data: Sequence[TrainingData], start: Path | None, device: str) -> Self:

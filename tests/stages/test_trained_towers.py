@@ -52,13 +52,19 @@ def test_answers_go_on_from_a_pre_trained_tower(mmkd: Any, tmp_path: Path, teach
          *teacher, *trained, *SHORT, "--name", "streamed")  # fmt: skip
     first_run = tmp_path / "work" / "runs" / "streamed"
     still = ["--set=student.tower.lr=1e-12", "--set=student.tower.batch_norm=frozen"]
-    mmkd("distill", "--method", "vlp", "--student", "vlp", "--set", f"student.start={first_run}", "--data", "world",
+    mmkd("distill", "--method", "vlp", "--student", "vlp", "--set", "student.start=streamed", "--data", "world",
          *teacher, "--set=student.tower.mode=trained", *still, *SHORT, "--set=method.qa_weight=1",
          "--set=method.least=1", "--name", "second")  # fmt: skip
     before, after = (
         load_file(first_run.parent / name / "model" / "tower.safetensors") for name in ("streamed", "second")
     )
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+    inputs = json.loads((first_run.parent / "second" / "manifest.json").read_text())["inputs"]
+    assert [(one["role"], one["name"]) for one in inputs if one["kind"] == "run"] == [("start", "streamed")]
+    assert "is needed by run 'second'" in mmkd("rm", "runs/streamed", code=3).stderr
+    said = mmkd("finetune", "--task", "vqa", "--student", "vlp", "--set=student.start=streamed", "--data", "world",
+                "--model", "streamed", code=2).stderr  # fmt: skip
+    assert "student.start is of distill" in said
     mmkd("finetune", "--task", "vqa", "--student", "vlp", "--model", "streamed", "--data", "world", *SHORT,
          "--set=task.least=1", "--name", "answers")  # fmt: skip
     runs = tmp_path / "work" / "runs"

@@ -80,7 +80,7 @@ def test_an_agent_is_taught_by_it(tmp_path: Path, environment: bool) -> None:
     spoken.save(tmp_path / "speaker")
     keys = {"least": 1, "speaker": str(tmp_path / "speaker"), "environment_dropout": environment, "augmented_rows": 40}
     config = SimpleNamespace(task=R2rTuningConfig(**keys), train=TrainConfig(), student=AGENT)
-    assert R2rTuning.files(config) == {"task.speaker": str(tmp_path / "speaker/model")}
+    assert R2rTuning.runs(config) == {"task.speaker": str(tmp_path / "speaker")} and not R2rTuning.files(config)
     made = R2rTuning.build(config, [instructed(tmp_path / "b")], None, "cpu")
     own, sampled = made.feeds
     assert (own.stream, sampled.stream, sampled.rows) == ("", "augmented", 40)
