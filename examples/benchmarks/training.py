@@ -41,7 +41,7 @@ from mmkd_cli.cache.reader import CacheTargets, open_cache
 from mmkd_cli.cache.writer import ShardWriter
 from mmkd_cli.core import artifacts, console, paths
 from mmkd_cli.core.artifacts import FileRecord, Plan
-from mmkd_cli.core.contracts import Batch, Feed, Outputs, Position, SignalSpec
+from mmkd_cli.core.contracts import Batch, Feed, Outputs, Position, SignalSpec, Trainable
 from mmkd_cli.losses.contrastive import info_nce
 from mmkd_cli.losses.regression import cls_regression_per_row
 from mmkd_cli.training.config import TrainConfig
@@ -103,12 +103,8 @@ class TextStudent(nn.Module):
         return vectors
 
 
-class Distillation:
-    """`core.contracts.Trainable`; notes when each step ended."""
-
-    weights: Mapping[str, float] = {}
-    validation: Sequence[Feed] = ()
-    frozen: Sequence[nn.Module] = ()
+class Distillation(Trainable):
+    """Notes when each step ended."""
 
     def __init__(
         self, layers: int, feed: CaptionFeed, width: int = WIDTH, tokens: int = TOKENS, target_width: int = TARGET_WIDTH
@@ -125,13 +121,8 @@ class Distillation:
             {"text": said, "image": batch["image_cls"]},
         )
 
-    def counts(self, batch: Batch) -> Mapping[str, int]:
-        return {}
-
     def joint_losses(self, gathered: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return {"contrastive": info_nce(gathered["image"], gathered["text"], 20.0)}
-
-    def before_step(self, step: int) -> None: ...
 
     def after_step(self, step: int, gathered: Mapping[str, Tensor]) -> None:
         self.ends.append(now())
@@ -143,7 +134,7 @@ class Distillation:
 def our_loop(trained: Distillation, config: TrainConfig) -> list[Moment]:
     """When each step of `mmkd_cli.training.loop` ended."""
     with tempfile.TemporaryDirectory() as folder:
-        train(trained, config, Path(folder), device=torch.device("cpu"))  # type: ignore[arg-type]
+        train(trained, config, Path(folder), device=torch.device("cpu"))
     return trained.ends
 
 
