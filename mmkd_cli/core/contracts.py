@@ -464,8 +464,7 @@ class TextItem(NamedTuple):
     """What a text is written for. source: what the model reads. prefix: how a decoder must begin.
 
     wanted: whether a text is to be written at all. image_row: of the images table, -1 without a picture; more_rows: of
-    further pictures. asked: what a person would be
-    shown beside the text.
+    further pictures. asked: what a person would be shown beside the text.
     """
 
     id: str

@@ -119,7 +119,9 @@ class _Run:
         groups = parameter_groups(self.model, trainable.parameter_groups(config.peak_lr, config.weight_decay), config)
         self.optimizer = Optimizer(groups)
         self.parameters: list[Tensor] = [p for group in self.optimizer.groups for p in group.params]
-        self.bounded: list[Tensor] = [p for group in groups if group.config.clip_norm is not None for p in group.params]
+        free = {id(p) for group in groups for p in group.params if config.clip_norm and not group.config.clip_norm}
+        self.bounded = [p for p in self.parameters if id(p) not in free]
+        self.unbounded = [p for p in self.parameters if id(p) in free]
         self.schedule = Schedule(self.optimizer, self.total)
         precision = compute_precision(config.precision, device)
         self.gradients = Gradients(trainable, self.parameters, config, device, precision)
@@ -196,9 +198,7 @@ class _Run:
         checked = {"loss": self.gradients.weighted(said.losses), **said.losses}
         if self.config.clip_value is not None:
             nn.utils.clip_grad_value_(self.parameters, self.config.clip_value)
-        bounded = {id(p) for p in self.bounded} if self.config.clip_norm is not None else None
-        gradients = [p.grad for p in self.parameters if p.grad is not None and (not bounded or id(p) in bounded)]
-        others = [p.grad for p in self.parameters if p.grad is not None and bounded and id(p) not in bounded]
+        gradients, others = ([p.grad for p in part if p.grad is not None] for part in (self.bounded, self.unbounded))
         if self.config.clip_norm is not None or self.config.on_nan == "skip":
             norm = nn.utils.get_total_norm(gradients)
             checked["grad_norm"] = norm
