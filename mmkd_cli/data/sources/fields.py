@@ -116,3 +116,15 @@ USUAL_SPLITS = {"validation": "val", "valid": "val", "dev": "val"}
 def usual_split(name: str, where: str) -> str:
     """A split by its usual name."""
     return split_name(USUAL_SPLITS.get(name, name), where)
+
+
+def official_files(annotations: str, pattern: str) -> list[Path]:
+    """The file that is named, or those of a folder whose names fit; UserError where there is none."""
+    place = Path(annotations).expanduser()
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise UserError(f"--annotations {annotations!r} is not there: name the official file")
+    if not (found := sorted(place.glob(pattern))):
+        raise UserError(f"--annotations {annotations!r} holds no {pattern}: name the file itself")
+    return found

@@ -73,14 +73,7 @@ class R2r:
 
     @cached_property
     def _files(self) -> list[Path]:
-        place = Path(self.config.annotations).expanduser()
-        if place.is_file():
-            return [place]
-        if not place.is_dir():
-            raise UserError(f"--annotations {self.config.annotations!r} is not there: name the official file")
-        if not (found := sorted(place.glob(self.pattern))):
-            raise UserError(f"--annotations {self.config.annotations!r} holds no {self.pattern}: name the file itself")
-        return found
+        return fields.official_files(self.config.annotations, self.pattern)
 
     @staticmethod
     def _split_of(path: Path) -> str:

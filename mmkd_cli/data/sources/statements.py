@@ -80,13 +80,7 @@ class Statements:
         return found
 
     def files(self) -> list[Path]:
-        place = Path(self.config.annotations).expanduser()
-        if place.is_file():
-            return [place]
-        if not place.is_dir():
-            raise UserError(f"--annotations {self.config.annotations!r} is not there: name the official file")
-        if not (found := sorted(place.glob(self.pattern))):
-            raise UserError(f"--annotations {self.config.annotations!r} holds no {self.pattern}: name the file itself")
+        found = fields.official_files(self.config.annotations, self.pattern)
         if self.config.split and len(found) > 1:
             raise UserError("--set source.split names the split of one file: name it by --annotations")
         return found
