@@ -1,65 +1,36 @@
 """The tables of claim-scenes.sh, from the results in the root.
 
-CIDEr x 100; answers by the official accuracy in percent. An item counts with its mean over seeds. Intervals are 95 %,
-by resampling pictures, so they say what other pictures would have given; how far seeds lie apart stands behind a
-semicolon. Texts: the mean over seeds, and the smallest and largest.
+CIDEr x 100; answers by the official accuracy in percent; cells as ../tables.py has them. Texts: the mean over seeds,
+and the smallest and largest.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mmkd_cli.benches.outcomes import clusters
-from mmkd_cli.core import artifacts
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tables import Values, cell, lines, row, table
+
 from mmkd_cli.core.paths import default_root
 from mmkd_cli.data.prepared import open_data
-from mmkd_cli.metrics.bootstrap import bootstrap_means, percentile_interval
 from mmkd_cli.metrics.vqa import vqa_accuracy
 
 ARMS = {"all three": "all", "no TTDM": "no-ttdm", "no ITCL": "no-itcl", "no ICTI": "no-icti"}
 BASELINES = ("constant", "nearest", "consensus")
 TYPES = ("yes/no", "number", "other")
-RESAMPLES = 2000
-
-Values = NDArray[np.float64]
-"""[seeds, items]."""
 
 
 def finished(arm: str) -> list[str]:
     """The runs of an arm whose last text is written."""
     return sorted(file.stem for file in (default_root() / "text").glob(f"{arm}-s*.json"))
-
-
-def lines(name: str) -> list[dict[str, Any]]:
-    folder = artifacts.locate(default_root(), name, "result")
-    return [json.loads(line) for line in (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-def cell(values: Values, groups: Sequence[str], *, sign: bool = False) -> str:
-    """Mean, interval, and the smallest and largest seed's mean. groups: each item's picture."""
-    items, form = values.mean(axis=0), "{:+.1f}" if sign else "{:.1f}"
-    low, high = percentile_interval(bootstrap_means(items[:, None], clusters(groups), resamples=RESAMPLES)[:, 0])
-    seeds = [form.format(one) for one in (values.mean(axis=1).min(), values.mean(axis=1).max())]
-    between = f"; {seeds[0]} to {seeds[1]}" if len(values) > 1 else ""
-    return f"{form.format(items.mean())} ({form.format(low)} to {form.format(high)}{between})"
-
-
-def row(title: str, cells: Sequence[str]) -> None:
-    print(f"| {title} | {' | '.join(cells)} |")
-
-
-def table(columns: Sequence[str]) -> None:
-    print()
-    row(columns[0], columns[1:])
-    row("---", ["---"] * (len(columns) - 1))
 
 
 def captions(runs: dict[str, list[str]]) -> None:

@@ -15,9 +15,9 @@ PEOPLE = 3
 """VQA's accuracy: so many of the others make an answer right."""
 
 
-def common_answers(people: Iterable[Sequence[str]], least: int) -> list[str]:
-    """Normalised answers that people gave at least so often, the commonest first."""
-    counts = Counter(normalized(answer) for several in people for answer in several)
+def common_answers(people: Iterable[Sequence[str]], least: int, *, normalize: bool = True) -> list[str]:
+    """Answers, normalised or as they stand, that people gave at least so often, the commonest first."""
+    counts = Counter(answer for several in people for answer in _read(several, normalize))
     return sorted((one for one, times in counts.items() if times >= least and one), key=lambda a: (-counts[a], a))
 
 
@@ -38,15 +38,19 @@ def read_answers_file(path: Path) -> list[str]:
     return found
 
 
-def soft_scores(people: Sequence[str]) -> dict[str, float]:
-    """Normalised answer -> its worth: the mean over the people of min(1, others who gave it / 3); of one person's 1.
+def soft_scores(people: Sequence[str], *, normalize: bool = True) -> dict[str, float]:
+    """Answer -> its worth: the mean over the people of min(1, others who gave it / 3); of one person's 1.
 
-    Of ten people 0.3, 0.6, 0.9 and 1 for one, two, three and four or more.
+    Of ten people 0.3, 0.6, 0.9 and 1 for one, two, three and four or more. normalize=False: answers as they stand.
     """
-    counts, all_of = Counter(map(normalized, people)), len(people)
+    counts, all_of = Counter(_read(people, normalize)), len(people)
     if all_of <= 1:
         return dict.fromkeys(counts, 1.0)
     return {
         one: (times * min(1.0, (times - 1) / PEOPLE) + (all_of - times) * min(1.0, times / PEOPLE)) / all_of
         for one, times in counts.items()
     }
+
+
+def _read(people: Sequence[str], normalize: bool) -> list[str]:
+    return [normalized(answer) if normalize else answer.strip() for answer in people]

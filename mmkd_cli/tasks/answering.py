@@ -62,6 +62,10 @@ class AnsweringConfig(Config):
         "bce", "binary cross-entropy of every answer with its worth, times their number, or cross-entropy of one",
         source="[C] mmf",
     )  # fmt: skip
+    normalize: bool = key(
+        False, "answers as VQA's official script normalises them; false: as they stand, where exact strings are scored",
+        source="[C] VQA v2's answers alone are normalised",
+    )  # fmt: skip
     loss_scale: float = key(
         1.0, "of the loss; it matters to a tower's SGD and to train.clip_norm", source="[C] mmf", absent=1.0, gt=0
     )
@@ -71,6 +75,7 @@ class VqaAnsweringConfig(AnsweringConfig):
     """Keys of the task `vqa`."""
 
     name: str = key("vqa", "the task")
+    normalize: bool = key(True, "as of `gqa`; false where exact strings are scored (DAQUAR)", source="[C] mmf")
 
 
 class GqaConfig(AnsweringConfig):
@@ -122,6 +127,7 @@ class AskedGrids:
     look: Look
     tokenize: Tokenize
     answers: Mapping[str, int]
+    normalize: bool
     stream: str = ""
 
     @property
@@ -134,7 +140,7 @@ class AskedGrids:
         found = self.table[self.table_rows[rows].tolist()]
         worth = torch.zeros(len(rows), len(self.answers))
         for row, people in enumerate(found.column("answers").to_pylist()):
-            for answer, score in soft_scores(people).items():
+            for answer, score in soft_scores(people, normalize=self.normalize).items():
                 if (place := self.answers.get(answer)) is not None:
                     worth[row, place] = score
         return {
@@ -196,7 +202,7 @@ class Answering(Trainable):
         if config.task.answers:
             answers = read_answers_file(Path(config.task.answers).expanduser())
         else:
-            answers = common_answers(people, config.task.least)
+            answers = common_answers(people, config.task.least, normalize=config.task.normalize)
         if len(answers) < 2:
             raise UserError(f"the training rows have {len(answers)} answers that were given {config.task.least} times: "
                             "make task.least smaller, or name a file by task.answers")  # fmt: skip
@@ -216,9 +222,9 @@ class Answering(Trainable):
             shown = [table[:].column(name).to_numpy() for name in cls.pictures]
             image_rows = np.stack(shown, axis=1) if len(shown) > 1 else shown[0]
             rows = usable_rows(one, split, "questions", image_rows, len(table))
-            rows = _answerable(one, split, table, rows, number)
+            rows = _answerable(one, split, table, rows, number, config.task.normalize)
             return AskedGrids(one.name, one.weight, table, rows, image_rows[rows], sight.of(one, split), model.tokenize,
-                              number)  # fmt: skip
+                              number, config.task.normalize)  # fmt: skip
 
         feeds, validation = ([feed(one, split) for one in data if sight.trains_on(one, split)] for split in _SPLITS)
         return cls(model.to(device), config.task, feeds, validation)
@@ -299,9 +305,12 @@ class Nlvr2(Answering):
     generates = "nlvr2"
 
 
-def _answerable(data: TrainingData, split: str, table: Any, rows: np.ndarray, number: Mapping[str, int]) -> np.ndarray:
+def _answerable(
+    data: TrainingData, split: str, table: Any, rows: np.ndarray, number: Mapping[str, int], normalize: bool
+) -> np.ndarray:  # fmt: skip
     """Of these rows those with an answer of the list; how many are left out is said."""
-    known = [any(one in number for one in soft_scores(people)) for people in values_of(table, "answers")]
+    people = values_of(table, "answers")
+    known = [any(one in number for one in soft_scores(given, normalize=normalize)) for given in people]
     kept = np.array(known, dtype=bool)[rows]
     if not kept.any():
         raise UserError(f"data {data.name!r} has no known answer in {split!r}: name data with answers by --data")

@@ -54,3 +54,17 @@ def test_the_captions_arms_resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for stage in ("prepare-data", "cache-teacher", "generate", "evaluate"):
         for words in vlkd.named(ran, stage).values():
             vlkd.effective(words, monkeypatch)
+
+
+def test_daquars_arms_differ_by_their_pictures_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, ran = vlkd.commands(tmp_path, "daquar.sh", MMKD_TEST_DATA="/data", SEEDS="0 1")
+    assert code == 0
+    runs = {name: vlkd.effective(words, monkeypatch) for name, words in vlkd.named(ran, "finetune").items()}
+    assert set(runs) == {f"{data}-s{seed}" for data in ("rooms", "grey") for seed in (0, 1)}
+    for seed in (0, 1):
+        seen, blind = (runs[f"{data}-s{seed}"] for data in ("rooms", "grey"))
+        assert seen["task"] == blind["task"] and seen["student"] == blind["student"] and seen["train"] == blind["train"]
+        assert seen["train"]["seed"] == seed and seen["task"]["normalize"] is False
+    for stage in ("prepare-data", "cache-teacher", "generate", "evaluate"):
+        for words in vlkd.named(ran, stage).values():
+            vlkd.effective(words, monkeypatch)

@@ -56,11 +56,13 @@ def test_an_answer_is_worth_its_official_accuracy(people: list[str]) -> None:
     for answer, worth in soft_scores(people).items():
         assert worth == pytest.approx(vqa_accuracy(answer, people))
     assert soft_scores(["A dog"]) == {"dog": 1.0} and soft_scores([]) == {}
+    assert soft_scores(["garbage_bin", "t-shirt"], normalize=False).keys() == {"garbage_bin", "t-shirt"}
 
 
 def test_common_answers_are_normalised_and_in_order(tmp_path: Path) -> None:
     people = [["Two", "2", "red"], ["red", "red", "a cat"], ["the cat", "", "red"]]
     assert common_answers(people, 2) == ["red", "2", "cat"] and common_answers(people, 1) == ["red", "2", "cat"]
+    assert common_answers([["Two", "t-shirt"], ["t-shirt"]], 1, normalize=False) == ["t-shirt", "Two"]
     (tmp_path / "a.json").write_text('["yes", "no"]')
     (tmp_path / "a.txt").write_text("yes\nno\nyes\n")
     assert read_answers_file(tmp_path / "a.json") == ["yes", "no"]
