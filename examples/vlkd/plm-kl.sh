@@ -5,7 +5,7 @@
 # Run it again after any interruption: what is done is not done again.
 #
 #   MMKD_TEST_DATA   folder with flickr8k/ and weights/tf_efficientnet_lite0/ (tests/README.md)
-#   SEEDS            default "0"
+#   SEEDS            default "0 1 2"
 #   LM_EPOCHS        of the language models, default 4
 #   CLIP_STEPS       of the small CLIP before, default 470: five epochs
 #   STEPS            of each arm, default 250
@@ -19,7 +19,8 @@ export MMKD_ROOT="$ROOT" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" HF_HUB_OFFLINE=
 SET="$DATA/flickr8k"
 
 mmkd prepare-data --source flickr8k --images "$SET/images" --annotations "$SET/dataset_flickr8k.json" --name flickr8k
-python small_clip.py --weights "$DATA/weights/tf_efficientnet_lite0/model.safetensors" --out "$ROOT/small-clip"
+python small_clip.py --weights "$DATA/weights/tf_efficientnet_lite0/model.safetensors" --size 64 \
+    --out "$ROOT/small-clip"
 
 teacher() { # KIND
     python caption_lm.py --kind "$1" --data flickr8k --out "$ROOT/lm-$1" ${LM_EPOCHS:+--epochs "$LM_EPOCHS"}
@@ -55,7 +56,7 @@ arm() { # NAME --method ... --data ...
 
 mkdir -p "$ROOT/token-kl"
 retrieved clip
-for seed in ${SEEDS:-0}; do
+for seed in ${SEEDS:-0 1 2}; do
     arm control --method contrastive --data flickr8k &
     one=$!
     arm causal --method plm-kl --data flickr8k:lm-causal

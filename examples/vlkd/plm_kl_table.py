@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import statistics
+from collections.abc import Sequence
 
-from mmkd_cli.core import artifacts
 from mmkd_cli.core.paths import default_root
 
 ARMS = {"clip": "before", "control": "contrastive alone", "causal": "causal teacher", "masked": "masked teacher",
@@ -14,39 +14,37 @@ COLUMNS = ("image_to_text_recall@1", "image_to_text_recall@10", "text_to_image_r
            "mean_recall")  # fmt: skip
 
 
-def cell(value: float, interval: list[float] | None, digits: int) -> str:
-    """With its 95 % interval."""
-    between = f" ({interval[0]:.{digits}f} to {interval[1]:.{digits}f})" if interval else ""
-    return f"{value:.{digits}f}{between}"
-
-
-def of(name: str) -> tuple[str, str] | None:
-    """Arm and seed of a run's name, None of others."""
-    arm, found, seed = name.rpartition("-s")
-    if name == "clip":
-        return name, ""
-    return (arm, seed) if found and seed.isdigit() and arm in ARMS else None
+def cell(scored: Sequence[tuple[float, Sequence[float] | None]], digits: int) -> str:
+    """Values with their 95 % intervals: of several seeds the mean, the smallest and the largest; else the interval."""
+    if not scored:
+        return ""
+    values = [value for value, _ in scored]
+    low, high = (min(values), max(values)) if len(values) > 1 else scored[0][1] or (None, None)
+    between = f" ({low:.{digits}f} to {high:.{digits}f})" if low is not None else ""
+    return f"{statistics.mean(values):.{digits}f}{between}"
 
 
 def main() -> None:
-    """Print a row an arm and seed."""
+    """Print a row an arm."""
     root = default_root()
-    kl = {file.stem: json.loads(file.read_text()) for file in Path(root, "token-kl").glob("*.json")}
-    rows = {}
-    for result in artifacts.every(root, "result"):
-        name = result.name.removesuffix("-test")
-        if result.manifest and name != result.name and (found := of(name)):
-            scores = json.loads((result.path / "scores.json").read_text())
-            cells = [cell(scores["metrics"][column], scores["intervals"].get(column), 1) for column in COLUMNS]
-            said = [cell(one["kl"], one["interval"], 3) if (one := kl.get(f"{kind}-{name}")) else ""
-                    for kind in ("causal", "masked")]  # fmt: skip
-            rows[([*ARMS].index(found[0]), found[1])] = [ARMS[found[0]], found[1], *said, *cells]
-    heads = ["", "seed", "KL to the causal teacher", "KL to the masked one", "image to text R@1", "R@10",
+    heads = ["", "seeds", "KL to the causal teacher", "KL to the masked one", "image to text R@1", "R@10",
              "text to image R@1", "R@10", "mean recall"]  # fmt: skip
     print("| " + " | ".join(heads) + " |")
     print("|" + "---|" * len(heads))
-    for _, cells in sorted(rows.items()):
-        print("| " + " | ".join(cells) + " |")
+    for arm, title in ARMS.items():
+        runs = [arm] if arm == "clip" else sorted(run.name for run in (root / "runs").glob(f"{arm}-s*"))
+        results = [root / "results" / f"{run}-test" / "scores.json" for run in runs]
+        scores = [json.loads(file.read_text(encoding="utf-8")) for file in results if file.is_file()]
+        if not scores:
+            continue
+        cells = []
+        for kind in ("causal", "masked"):
+            files = [root / "token-kl" / f"{kind}-{run}.json" for run in runs]
+            said = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+            cells.append(cell([(one["kl"], one["interval"]) for one in said], 3))
+        for column in COLUMNS:
+            cells.append(cell([(one["metrics"][column], one["intervals"].get(column)) for one in scores], 1))
+        print(f"| {title} | {len(scores)} | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

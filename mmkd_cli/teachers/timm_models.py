@@ -131,8 +131,8 @@ class Timm:
             raise RuntimeError("Teacher.load comes before the first call")
         said: dict[str, Any] = {}
         if any(name.startswith(GRID) for name in signals):
-            said |= grid_signals(batch["pixels"], self._channels_last_cells, self.picture_transform, self._device,
-                                 self._dtype)  # fmt: skip
+            said |= grid_signals(batch["pixels"], lambda pixels: self._cells(self._model, pixels),
+                                 self.picture_transform, self._device, self._dtype)  # fmt: skip
         if rest := [name for name in signals if name not in said]:
             pixels = batch["pixels"]
             if not isinstance(pixels, Tensor):
@@ -141,9 +141,6 @@ class Timm:
             pixels = self.picture_transform.normalize(pixels.to(self._device), self._dtype)
             said |= self._say(self._model, pixels.contiguous(memory_format=torch.channels_last), rest)
         return {name: said[name] for name in signals}
-
-    def _channels_last_cells(self, pixels: Tensor) -> Tensor:
-        return self._cells(self._model, pixels.contiguous(memory_format=torch.channels_last))
 
     def _say(self, model: Any, pixels: Tensor, signals: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Signals of normalised pixels [B, 3, H, W]; of all that the model has where none are named."""

@@ -127,7 +127,7 @@ def test_a_language_model_teaches_a_clip(
     capsys.readouterr()
     run("plm_kl_table", monkeypatch)
     head, _, row = capsys.readouterr().out.splitlines()
-    assert len(head.split("|")) == len(row.split("|")) and f"| {kind} teacher | 0 |" in row
+    assert len(head.split("|")) == len(row.split("|")) and f"| {kind} teacher | 1 |" in row
     assert f" {after['kl']:.3f} (" in row and f" {scores['metrics']['mean_recall']:.1f} (" in row
 
     assert after["kl"] < before["kl"] and before["interval"][0] <= before["kl"] <= before["interval"][1]
