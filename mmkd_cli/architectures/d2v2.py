@@ -6,6 +6,7 @@ facebookresearch/fairseq, examples/data2vec (models/data2vec2.py, models/modalit
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -97,13 +98,16 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, attend: Tensor | None = None, attn: Attention | None = None) -> Tensor:
         """x [B, L, D]; attend bool [B, L] or None; attn: used in the place of its own -> [B, L, D]."""
-        if self.recompute and torch.is_grad_enabled():
-            again: BlockOutput = checkpoint(self.both, x, attend, attn, use_reentrant=False)
-            return again.x
         return self.both(x, attend, attn).x
 
     def both(self, x: Tensor, attend: Tensor | None = None, attn: Attention | None = None) -> BlockOutput:
         """The output and the feed-forward part's output, [B, L, D] each."""
+        if self.recompute and torch.is_grad_enabled():
+            again: BlockOutput = checkpoint(self._both, x, attend, attn, use_reentrant=False)
+            return again
+        return self._both(x, attend, attn)
+
+    def _both(self, x: Tensor, attend: Tensor | None, attn: Attention | None) -> BlockOutput:
         attn = self.attn if attn is None else attn
         x = self.norm1(x + self.drop(attn(x, attend)))
         ffn = self.mlp(x)
@@ -161,6 +165,10 @@ class ImageEncoder(nn.Module):
             x = block(x)
         return x
 
+    def layers(self, pixels: Tensor) -> Iterator[BlockOutput]:
+        """Block after block, the outputs for normalised pixels [B, 3, H, W]."""
+        return _layers(self.blocks, self.embed(pixels), None)
+
 
 class TextEncoder(nn.Module):
     """The text model; token 0, `<s>`, stands for the sentence."""
@@ -179,6 +187,17 @@ class TextEncoder(nn.Module):
         for block in self.blocks:
             x = block(x, attend)
         return x
+
+    def layers(self, input_ids: Tensor, attention_mask: Tensor) -> Iterator[BlockOutput]:
+        """Block after block, the outputs for input_ids, attention_mask int64 [B, L]."""
+        return _layers(self.blocks, self.embed(input_ids, attention_mask), attention_mask.bool())
+
+
+def _layers(blocks: nn.ModuleList, x: Tensor, attend: Tensor | None) -> Iterator[BlockOutput]:
+    for block in blocks:
+        said: BlockOutput = block.both(x, attend)
+        yield said
+        x = said.x
 
 
 def _blocks(sizes: Sizes, eps: float, dropout: float) -> nn.ModuleList:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging
 
 from mmkd_cli.core.errors import UserError
@@ -93,6 +93,24 @@ def load_pretrained(model_class: Any, folder: Path, *, new_head: bool = False, *
         raise UserError(
             f"{folder} does not fit {model_class.__name__}: {len(missing)} weights missing, the first {missing[0]!r}: "
             "name a folder of that model"
+        )
+    return model
+
+
+def load_text_encoder(folder: Path, config: Any) -> Any:
+    """A text model without its head, with all its weights, float32; a pooler that the file lacks stays random."""
+    try:
+        with quiet_transformers():
+            model, report = AutoModel.from_pretrained(
+                folder, config=config, local_files_only=True, output_loading_info=True, dtype="float32"
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{folder} has no weights that can be read ({str(error).splitlines()[0]}): name a whole folder"
+        ) from None
+    if missing := sorted(name for name in report["missing_keys"] if "pooler." not in name):
+        raise UserError(
+            f"{folder} lacks {len(missing)} weights, the first {missing[0]!r}: name a folder of a text encoder"
         )
     return model
 

@@ -20,6 +20,7 @@ def distill(
         ),
     ] = None,
     arch: Annotated[str | None, typer.Option(help="Form of the student, of vlp: single-stream, two-tower.")] = None,
+    modality: Annotated[str | None, typer.Option(help="What a student of one modality reads: image, text.")] = None,
     teacher: Annotated[
         str | None, typer.Option(help="Teacher of the cache, or to run live.", autocompletion=names_of("teachers"))
     ] = None,
@@ -66,6 +67,7 @@ def distill(
         "cache": cache,
         "live": live,
         **({} if arch is None else {"student.arch": arch}),  # --student may name one
+        **({} if modality is None else {"student.modality": modality}),
         "student.depth": depth,
         "train.epochs": epochs,
         "train.batch_size": batch_size,

@@ -68,6 +68,9 @@ TABLES: dict[str, dict[str, Entry]] = {
             "any causal, masked or encoder-decoder model (transformers): token distributions",
         ),
         "gpt2": Entry("mmkd_cli.teachers.language_models:Gpt2", "GPT-2 (transformers): token distributions"),
+        "text-encoder": Entry(
+            "mmkd_cli.teachers.text_encoder:TextEncoderTeacher", "any text encoder (transformers): the mean of layers"
+        ),
         "bert": Entry("mmkd_cli.teachers.language_models:Bert", "BERT (transformers): token distributions"),
         "bart": Entry("mmkd_cli.teachers.language_models:Bart", "BART (transformers): token distributions"),
         "run": Entry("mmkd_cli.teachers.run:Run", "a trained run: its student's vectors of pictures and texts"),
@@ -78,6 +81,7 @@ TABLES: dict[str, dict[str, Entry]] = {
             "mmkd_cli.students.unimodal:Unimodal", "a text encoder beside the teacher's image tower (C, D)"
         ),
         "clip": Entry("mmkd_cli.students.clip:Clip", "CLIP (open_clip or transformers), tuned in part or whole"),
+        "encoder": Entry("mmkd_cli.students.encoder:Encoder", "some blocks of an image or a text model (A, B)"),
         "mm-d2v2": Entry("mmkd_cli.students.mm_d2v2:MmD2v2", "specific and shared blocks for image and text (F to L)"),
         "bart": Entry("mmkd_cli.students.bart:Bart", "BART with maps to and from CLIP's joint space (VLKD)"),
         "prefix": Entry(
@@ -100,6 +104,9 @@ TABLES: dict[str, dict[str, Entry]] = {
         "cls-regression": Entry(
             "mmkd_cli.methods.cls_regression:ClsRegression",
             "regress the teacher's CLS; optional contrastive term (MM-D2V2)",
+        ),
+        "layer-mean": Entry(
+            "mmkd_cli.methods.layer_mean:LayerMean", "learn the mean of a teacher's layers, token by token"
         ),
         "sds": Entry("mmkd_cli.methods.sds:Sds", "tune a CLIP by score distillation from Stable Diffusion (SDS-CLIP)"),
         "plm-kl": Entry(

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PretrainedConfig, RobertaPreLayerNormConfig
 
-from mmkd_cli.architectures.transformers_folder import open_config, open_tokenizer, quiet_transformers
+from mmkd_cli.architectures.transformers_folder import (
+    load_text_encoder,
+    open_config,
+    open_tokenizer,
+    quiet_transformers,
+)
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.hub import hub_folder
 from mmkd_cli.students.text_config import TextEncoderConfig
@@ -73,7 +78,7 @@ def build(
         tokenizer = open_tokenizer(Path(config.tokenizer) if config.tokenizer else folder)
         # float32 in both cases: a folder's configuration may name the half precision that its weights have
         random = config.init == "random"
-        model = AutoModel.from_config(found, dtype=torch.float32) if random else _pretrained(folder, found)
+        model = AutoModel.from_config(found, dtype=torch.float32) if random else load_text_encoder(folder, found)
     return TransformersText(model), FixedLengthTokenizer(tokenizer, config.max_tokens)
 
 
@@ -138,21 +143,3 @@ def weights_folder(config: TextEncoderConfig) -> Path:
     if config.text_weights is None:
         raise UserError("student.text_weights is needed: the folder or id of a transformers text encoder")
     return hub_folder(config.text_weights)
-
-
-def _pretrained(folder: Path, config: PretrainedConfig) -> Any:
-    """The model with all its weights read; a pooler that the file lacks is not used and stays random."""
-    try:
-        with quiet_transformers():
-            model, report = AutoModel.from_pretrained(
-                folder, config=config, local_files_only=True, output_loading_info=True, dtype=torch.float32
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"{folder} has no weights that can be read ({str(error).splitlines()[0]}): name a whole folder"
-        ) from None
-    if missing := sorted(name for name in report["missing_keys"] if "pooler." not in name):
-        raise UserError(
-            f"{folder} lacks {len(missing)} weights, the first {missing[0]!r}: name a folder of a text encoder"
-        )
-    return model

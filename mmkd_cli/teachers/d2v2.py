@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from mmkd_cli.core.contracts import Batch, SignalSpec
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.fingerprints import sha256_file
 from mmkd_cli.data.pictures import Transform
+from mmkd_cli.losses.layer_mean import layer_mean
 
 CROP_SHARE = 0.875  # 256 to 224, as its fine-tuning evaluates
 
@@ -43,10 +44,17 @@ class D2v2Config(Config):
     )
     max_tokens: int = key(64, "length of a text, special tokens included", source="[C] TimCares/MasterThesis", ge=2)
     eos: bool = key(False, "whether a text ends in </s>", source="[C] TimCares/MasterThesis: `<s>` in front alone")
+    layer_tap: Literal["ffn", "block"] = key(
+        "ffn", "what of each block layer_mean is of: its feed-forward part before the residual sum, or its output",
+        source="[C] TimCares/MasterThesis with fairseq: ffn; its release with timm: block", absent="ffn",
+    )  # fmt: skip
 
 
 class D2v2:
-    """Of images `image_cls`, `image_tokens`; of texts `text_embedding`: token 0 of the last block, normed."""
+    """Of images `image_cls`, `image_tokens`; of texts `text_embedding`: token 0 of the last block, normed.
+
+    Of both `layer_mean` (losses.layer_mean), all tokens; the mean's own norm over channels is left to who reads it.
+    """
 
     Config: ClassVar[type] = D2v2Config
 
@@ -82,17 +90,24 @@ class D2v2:
         if self.picture_transform:
             seen = {"transform": self.picture_transform.identity()}
         file = self._weights_file()
+        if self.config.layer_tap != "ffn":
+            seen["layer_tap"] = self.config.layer_tap
         return {"library": "d2v2", "modality": self._modality, "sizes": asdict(self._sizes), **seen,
                 "weights_sha256": sha256_file(file, memory)}  # fmt: skip
 
     def signals(self) -> dict[str, SignalSpec]:
         width = self._sizes.width
         if self._modality == "text":
-            return {"text_embedding": SignalSpec("text_embedding", "texts", (width,))}
+            length = self.config.max_tokens
+            return {
+                "text_embedding": SignalSpec("text_embedding", "texts", (width,)),
+                "layer_mean": SignalSpec("layer_mean", "texts", (length, width), ragged=True, default=False),
+            }
         tokens = 1 + (self._sizes.image_size // self._sizes.patch_size) ** 2
         return {
             "image_cls": SignalSpec("image_cls", "images", (width,)),
             "image_tokens": SignalSpec("image_tokens", "images", (tokens, width), default=False),
+            "layer_mean": SignalSpec("layer_mean", "images", (tokens, width), default=False),
         }
 
     @cached_property
@@ -131,8 +146,25 @@ class D2v2:
         if self._model is None:
             raise RuntimeError("Teacher.load comes before the first call")
         if self.picture_transform is not None:
-            tokens = self._model(self.picture_transform.normalize(batch["pixels"].to(self._device), self._dtype))
+            given = (self.picture_transform.normalize(batch["pixels"].to(self._device), self._dtype),)
         else:
-            tokens = self._model(batch["input_ids"].to(self._device), batch["attention_mask"].to(self._device))
-        said = {"image_cls": tokens[:, 0], "image_tokens": tokens, "text_embedding": tokens[:, 0]}
+            given = (batch["input_ids"].to(self._device), batch["attention_mask"].to(self._device))
+        model: Any = self._model
+        tokens: Tensor | None = None
+
+        def tapped() -> Iterator[Tensor]:
+            nonlocal tokens
+            for block in model.layers(*given):
+                tokens = block.x
+                yield block.ffn if self.config.layer_tap == "ffn" else block.x
+
+        said: dict[str, Any] = {}
+        if "layer_mean" in signals:
+            attend = None if self.picture_transform is not None else given[1].bool()
+            mean = layer_mean(tapped(), attend)
+            said["layer_mean"] = mean if attend is None else [row[own] for row, own in zip(mean, attend, strict=True)]
+        else:
+            tokens = model(*given)
+        assert tokens is not None
+        said |= {"image_cls": tokens[:, 0], "image_tokens": tokens, "text_embedding": tokens[:, 0]}
         return {name: said[name] for name in signals}

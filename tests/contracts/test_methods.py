@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -35,6 +35,8 @@ def students(folder: Path) -> dict[str, dict[str, Any]]:
         "unimodal": {**sizes, "text": "scratch", "depth": 1, "vocabulary": 64},
         "mm-d2v2": {**sizes, "image_weights": str(image), "text_weights": str(text), "depth": 2, "image_size": 32,
                     "vocabulary": small_students.BPE_TOKENS},
+        "encoder": {"width": small_students.WIDTH, "heads": small_students.HEADS, "image_size": 32, "depth": 2,
+                    "weights": str(image)},
         "clip": tiny_clip(folder / "clip"),
         "bart": {"weights": str(tiny_bart(folder / "bart", dropout=0.0)), "max_tokens": 48},
         "prefix": {"weights": str(tiny_gpt2(folder / "gpt2")), "max_tokens": 48},
@@ -56,12 +58,15 @@ class TeacherSizes:
 JOINT = 24
 """Width of the teacher's vectors: the tiny CLIP's."""
 DUAL_ENCODER = ("identity", "picture_transform", "tokenize", "embed_images", "embed_texts", "load", "files")
-STREAMS = ("vlp",)
-"""Students that embed nothing: a text and its picture are read together."""
-TRAINS = {"cls-regression": ("unimodal", "mm-d2v2"), "sds": ("clip",), "contrastive": ("clip",), "plm-kl": ("clip",),
+STREAMS = ("vlp", "encoder")
+"""Students that embed nothing: a text and its picture are read together, or one of them alone."""
+TRAINS = {"layer-mean": ("encoder",),
+          "cls-regression": ("unimodal", "mm-d2v2"), "sds": ("clip",), "contrastive": ("clip",), "plm-kl": ("clip",),
           "vlkd": ("bart",), "prefix": ("prefix",), "vlp": ("vlp",)}  # fmt: skip
-SIGNALS = {"cls-regression": ("image_cls",), "sds": ("text_states",), "contrastive": (), "plm-kl": (),
+SIGNALS = {"layer-mean": ("layer_mean",),
+           "cls-regression": ("image_cls",), "sds": ("text_states",), "contrastive": (), "plm-kl": (),
            "vlkd": ("image_embedding", "text_embedding"), "prefix": ("image_embedding",), "vlp": ("grid",)}  # fmt: skip
+HEADLESS = ("contrastive", "layer-mean")
 KEYS = {method: {"contrastive_weight": 1.0} for method in ("cls-regression", "sds", "contrastive")}
 CASES = [(method, student) for method, students_ in TRAINS.items() for student in students_]
 
@@ -79,6 +84,16 @@ def stage(folder: Path, method: str, student: str) -> Any:
         live=False,
         train=TrainConfig(),
     )
+
+
+class Means:
+    """layer_mean of a split's pictures: random numbers."""
+
+    n_views = 0
+    specs: ClassVar[Any] = {"layer_mean": SignalSpec("layer_mean", "images", (5, small_students.WIDTH))}
+
+    def gather(self, signals: Any, rows: np.ndarray, views: Any = None) -> dict[str, torch.Tensor]:
+        return {"layer_mean": torch.randn((len(rows), 5, small_students.WIDTH))}
 
 
 class Tokens:
@@ -103,6 +118,8 @@ def data(method: str, config: Any = None) -> Any:
         made = pairs(pictures=12)
         teacher = LanguageModelTeacher(config.teacher)
         return [replace(made, targets=lambda split: Tokens(teacher, made.tables(split)["texts"], split))]
+    if method == "layer-mean":
+        return [replace(pairs(pictures=12), targets=lambda split: Means())]
     if method == "sds":
         return [pairs(pictures=12, states=(MAX_TOKENS, WIDTH))]
     if method == "vlp":
@@ -154,11 +171,16 @@ def test_a_saved_run_is_the_trained_model(tmp_path: Path, method: str, student: 
     run = tmp_path / "run"
     run.mkdir()
     trainable.save(run)
-    assert (run / "heads.safetensors").is_file() == (method != "contrastive") and any((run / "model").iterdir())
+    assert (run / "heads.safetensors").is_file() == (method not in ("contrastive", "layer-mean")) and any(
+        (run / "model").iterdir()
+    )
     plan = {"student": config.student.model_dump(mode="json")}
     teacher = Clip(config.teacher) if student == "prefix" else None  # its texts are embedded by its CLIP
     loaded = registry.load("students", student).load(run, plan, teacher)
     batch = trainable.feeds[-1].load(np.arange(5), Position(0, 0, 0))  # of pairs
+    if student == "encoder":
+        assert torch.equal(loaded(batch, "ffn"), trainable.model(batch, "ffn"))
+        return
     if student in STREAMS:
         said, again = trainable.model(batch), loaded(batch)
         torch.testing.assert_close(again.pooled, said.pooled, atol=1e-6, rtol=1e-5)

@@ -149,6 +149,10 @@ def data2vec_text(folder: Path, seed: int) -> Keys:
     return {"name": "data2vec", "weights": str(folder), "max_tokens": 32}
 
 
+def text_encoder(folder: Path, seed: int) -> Keys:
+    return {"name": "text-encoder", "weights": str(tiny_language_model(folder, "masked", seed)), "max_tokens": 32}
+
+
 def open_clip_folder(folder: Path, seed: int) -> Keys:
     from open_clip.model import CLIP
 
@@ -227,6 +231,7 @@ TINY: dict[str, Callable[[Path, int], Keys]] = {
     "d2v2 text": d2v2_text,
     "data2vec vision": data2vec_vision,
     "data2vec text": data2vec_text,
+    "text encoder": text_encoder,
     "clip open_clip": open_clip_folder,
     "clip transformers": transformers_clip,
     "clip grid": clip_grid,

@@ -12,6 +12,7 @@ from mmkd_cli.stages import distill
 
 FOLDER = Path(__file__).parents[2] / "examples" / "mm-d2v2"
 BLOCK, IMAGE_EMBEDDING, TEXT_EMBEDDING = 7_087_872, 592_896 + 150_528, 38_999_808
+BERT_EMBEDDING = (30_522 + 512 + 2 + 2) * 768  # words, positions, types, and the norm
 PROJECTION, LOGIT_SCALE = 768 * 768, 1
 
 
@@ -43,6 +44,25 @@ def test_full_size_counts(variant: str, trainable: int, frozen: int, published: 
     assert 85e6 < counted["teacher_parameters"] < 87e6
     said = re.search(r"# ([\d.]+) of ([\d.]+) M parameters are trained", path.read_text())
     assert said is not None and (float(said[1]), float(said[2])) == published
+
+
+@pytest.mark.parametrize(
+    ("variant", "trainable", "total", "published", "teacher"),
+    [
+        ("a", IMAGE_EMBEDDING - 150_528 + 6 * BLOCK, IMAGE_EMBEDDING + 6 * BLOCK, 43.1, 85.8),
+        ("b", BERT_EMBEDDING + 6 * BLOCK, BERT_EMBEDDING + 6 * BLOCK, 66.4, 108.9),
+        ("b-prime", TEXT_EMBEDDING + 6 * BLOCK, TEXT_EMBEDDING + 6 * BLOCK, 81.5, 124.1),
+    ],
+)
+def test_full_size_counts_of_one_modality(
+    variant: str, trainable: int, total: int, published: float, teacher: float
+) -> None:
+    path = FOLDER / "configs" / f"{variant}.toml"
+    counted = distill.describe(resolved(path))
+    assert counted["parameters"] == {"total": total, "trainable": trainable}
+    assert total / 1e6 == pytest.approx(published, rel=0.005)
+    assert counted["teacher_parameters"] / 1e6 == pytest.approx(teacher, rel=0.005)
+    assert f"# {trainable / 1e6:.2f} of {total / 1e6:.2f} M parameters are trained" in path.read_text()
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.toml")), ids=lambda path: path.stem)
