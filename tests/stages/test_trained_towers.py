@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +81,30 @@ def test_answers_go_on_from_a_pre_trained_tower(mmkd: Any, tmp_path: Path, teach
         assert "what the model looked at" in page and page.count("data:image/jpeg") % 2 == 0
     one = mmkd("generate", "--task", "vqa", "--model", "answers", "--image", picture(tmp_path), "--question", "What?")
     assert one.stdout.strip()
+
+
+def test_two_processes_train_a_tower_as_one_does(mmkd: Any, tmp_path: Path, teacher: list[str]) -> None:
+    """With its own optimiser, its gradients averaged; batch norms keep to their file."""
+    small = [f"--set=student.{key}={value}" for key, value in {
+        "width": 16, "layers": 1, "heads": 2, "fused_width": 16, "word_width": 8, "dropout": 0.0,
+        "tower.mode": "trained", "tower.lr": 0.1, "tower.batch_norm": "frozen"}.items()]  # fmt: skip
+    words = ["finetune", "--task", "vqa", "--student", "mcan", "--data", "world", *teacher, *small, *SHORT,
+             "--set=task.least=1", "--set=train.batch_size=10", "--set=train.peak_lr=0.01"]  # fmt: skip
+    mmkd(*words, "--name", "one")
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mmkd_cli",
+         *words, "--name", "two", "--device", "cpu", "--root", str(tmp_path / "work")],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=Path(__file__).parents[2], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    runs = tmp_path / "work" / "runs"
+    first, second = (losses(runs / name, "loss", "accuracy") for name in ("one", "two"))
+    assert len(first) == 3 and second == [pytest.approx(one, rel=1e-4) for one in first]
+    before = load_file(tmp_path / "model.safetensors")
+    one, two = (load_file(runs / name / "model" / "tower.safetensors") for name in ("one", "two"))
+    assert any(not torch.equal(one[name], before[name]) for name in one)
+    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
 
 
 def picture(folder: Path) -> Path:
