@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.warm import Warm
+from tests.warm import __file__ as warm_file
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -24,19 +27,26 @@ def real_data() -> Path:
     return Path(place)
 
 
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    """Processes that begin with everything imported (tests/warm.py)."""
+    made = Warm(tmp_path_factory.mktemp("warm"))
+    yield made
+    made.stop()
+
+
 @pytest.fixture
-def mmkd(tmp_path: Path) -> Run:
-    """Run `mmkd ARGS...` in a process of its own; the root is tmp_path/work. `code` is the exit code to expect."""
+def mmkd(tmp_path: Path, warm: Warm) -> Run:
+    """Run `mmkd ARGS...` in a process of its own; the root is tmp_path/work. `code` is the exit code to expect.
+
+    With `env` the process is a new one; without, it is one that begins with everything imported.
+    """
 
     def run(*args: object, code: int = 0, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "mmkd_cli", *map(str, args)],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env={**os.environ, "MMKD_ROOT": str(tmp_path / "work"), "OMP_NUM_THREADS": "1", **(env or {})},
-            check=False,
-        )
+        words = ["-m", "mmkd_cli", *map(str, args)]
+        given = {**os.environ, "MMKD_ROOT": str(tmp_path / "work"), "OMP_NUM_THREADS": "1", **(env or {})}
+        command = [sys.executable, *words] if env else [sys.executable, "-S", warm_file, warm.start(), *words]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=given, check=False)
         assert done.returncode == code, f"exit {done.returncode}, expected {code}\n{done.stdout}\n{done.stderr}"
         return done
 

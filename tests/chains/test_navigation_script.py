@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 from mmkd_cli.core import artifacts
+from tests.warm import Warm
 
 FOLDER = Path(__file__).parents[2] / "examples" / "clip-vil"
 
 
-def test_the_script_runs_and_runs_again(tmp_path: Path) -> None:
-    (tmp_path / "bin").mkdir()
-    for name, words in {"mmkd": "-m mmkd_cli ", "python": ""}.items():
-        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {words}"$@"\n')
-        (tmp_path / "bin" / name).chmod(0o755)
+def test_the_script_runs_and_runs_again(tmp_path: Path, warm: Warm) -> None:
+    warm.commands(tmp_path / "bin")
     root = tmp_path / "root"
     given = {**os.environ, "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}", "MMKD_ROOT": str(root),
              "SEEDS": "0", "ENCODERS": "labels", "HOUSES": "2", "UNSEEN": "1", "PYTHONPATH": str(FOLDER.parents[1]),

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mmkd_cli.cli.app import app
+from tests.warm import Warm
 
 FOLDER = Path(__file__).parents[2] / "examples" / "vlkd"
 PLACES = ("COCO", "VQAV2", "OKVQA", "NOCAPS", "XSUM", "GLUE", "BART")
@@ -91,12 +91,9 @@ def test_the_claims_arms_differ_by_one_loss(tmp_path: Path, monkeypatch: pytest.
             effective(words, monkeypatch)
 
 
-def test_the_claim_runs_in_a_tiny_form(tmp_path: Path) -> None:
+def test_the_claim_runs_in_a_tiny_form(tmp_path: Path, warm: Warm) -> None:
     """One arm and few steps: all tables are there, with six pictures and their thirty questions. No Java is found."""
-    (tmp_path / "bin").mkdir()
-    for name, words in {"mmkd": "-m mmkd_cli ", "python": ""}.items():
-        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\nexec {sys.executable} {words}"$@"\n')
-        (tmp_path / "bin" / name).chmod(0o755)
+    warm.commands(tmp_path / "bin")
     (tmp_path / "bin" / "dirname").symlink_to(str(shutil.which("dirname")))
     environment = {
         **os.environ, "PATH": str(tmp_path / "bin"), "PYTHONPATH": str(FOLDER.parents[1]),
