@@ -51,13 +51,13 @@ def zero_shot(
 
 
 def contrastive_terms(config: Mapping[str, Any]) -> list[str]:
-    """Keys of the method that weigh a contrastive loss above 0."""
+    """Keys of the method that weigh a contrastive loss above 0, or that choose one."""
     method = config.get("method") or {}
-    return [
-        f"method.{name}={value}"
-        for name, value in method.items()
-        if ("contrastive" in name or name in CONTRASTIVE) and isinstance(value, (int, float)) and value > 0
-    ]
+    weighed = {name: value for name, value in method.items() if "contrastive" in name or name in CONTRASTIVE}
+    found = [f"method.{name}={value}" for name, value in weighed.items()
+             if isinstance(value, (int, float)) and value > 0]  # fmt: skip
+    chosen = method.get("target_loss")
+    return [*found, *([f"method.target_loss={chosen}"] if chosen == "contrastive-target" else [])]
 
 
 def _shown_by(seen: Artifact, shows: Collection[str]) -> str:

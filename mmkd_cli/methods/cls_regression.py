@@ -1,84 +1,34 @@
 """Regress the teacher's CLS vector of the picture, from the picture and from its caption (MM-D2V2).
 
 The loss of F to I and C is the unweighted sum of the mean squared errors of the student's modalities; of D and L it is
-half of that, and the contrastive loss of the projected vectors.
+half of that, and the contrastive loss of the projected vectors. S-SMKE contrasts each modality with the CLS instead of
+regressing it (`target_loss`); both contrasts may see vectors of earlier batches (`bank`, `target_bank`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmkd_cli.core import registry
-from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, Counts, Outputs, Teacher, Trainable, TrainingData
 from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.data.signals import signal_width
 from mmkd_cli.losses.contrastive import info_nce
 from mmkd_cli.losses.logit_scale import clamp_logit_scale_
 from mmkd_cli.losses.regression import cls_regression_per_row
+from mmkd_cli.methods.cls_regression_config import ClsRegressionConfig
+from mmkd_cli.methods.contrast_memory import MODALITIES, PART, ContrastMemory, left_behind
 from mmkd_cli.methods.pairs import PairFeed, captions, pair_feed, signal_statistics
 from mmkd_cli.students.alignment import Aligned
-from mmkd_cli.students.projections import Heads, Layout
+from mmkd_cli.students.projections import Heads
 from mmkd_cli.training.randomness import seed_all
-
-
-class ClsRegressionConfig(Config):
-    """Keys of the method `cls-regression`."""
-
-    name: str = key("cls-regression", "the method")
-    signal: str = key("image_cls", "teacher signal of the picture that is regressed", source="[P] MM-D2V2: the CLS")
-    regression_weight: float | None = key(
-        None, "weight of each modality's regression; 0 leaves it out (None: 1, beside a contrastive term 1/2)",
-        source="[C] MM-D2V2: the sum, halved beside the contrastive loss", ge=0,
-    )  # fmt: skip
-    contrastive_weight: float = key(0.0, "weight of the contrastive loss; 0 leaves it out", source="[P] D, L: 1", ge=0)
-    layout: Layout = key(
-        "clip", "what the contrastive loss projects: clip, a map a modality on the student's output; flava, the same "
-        "on the encoders before shared blocks; vlmo, both; shared, one map for both modalities on the output",
-        source="[S] MM-D2V2 compares the four",
-    )  # fmt: skip
-    projection_dim: int | None = key(
-        None, "width of the contrastive space (None: the teacher's)", source="[C] MM-D2V2: 768 to 768", ge=1
-    )
-    dedup: bool = key(
-        False, "captions of one picture in a batch are not each other's negatives",
-        source="[C] MM-D2V2 accepts these false negatives",
-    )  # fmt: skip
-    clamp_logit_scale: bool = key(
-        False, "bound the logit scale by 100 after each step", source="[C] MM-D2V2: not in 2024-06, later it is"
-    )
-    wd_rule: Literal["all", "notes", "embeddings"] = key(
-        "notes", "what weight decay leaves out: all, nothing; notes, vectors, biases, the image's CLS and the text "
-        "embedding table; embeddings, vectors, biases, the CLS and every embedding table",
-        source="[C] MM-D2V2: all until 2024-06-15, notes from then on, embeddings in the thesis",
-    )  # fmt: skip
-
-    head_lr_scale: float = key(
-        1.0, "learning rate of the heads (regression, projections, logit scale), times train.peak_lr",
-        source="[C] MM-D2V2: one rate; beside a pretrained encoder new heads want more", gt=0, absent=1.0,
-    )  # fmt: skip
-
-    @property
-    def heads(self) -> Heads:
-        """What the student carries beside its encoders."""
-        contrastive = self.contrastive_weight > 0
-        return Heads(
-            regression=self.regression_weight != 0,
-            layout=self.layout if contrastive else None,
-            dim=self.projection_dim if contrastive else None,
-        )
-
-    @property
-    def each_regression(self) -> float:
-        """The weight of one modality's regression."""
-        if self.regression_weight is not None:
-            return self.regression_weight
-        return 0.5 if self.contrastive_weight > 0 else 1.0
 
 
 class ClsRegression(Trainable):
@@ -91,9 +41,10 @@ class ClsRegression(Trainable):
         self.model, self.config = model, config
         self.feeds, self.validation = list(feeds), list(validation)
         stages = model.projections.stages if model.projections is not None else ()
+        self.memory: ContrastMemory | None = getattr(model, PART, None)
+        self.contrasts_target = config.target_loss == "contrastive-target"
         self.weights: Mapping[str, float] = {
-            "regression_image": config.each_regression,
-            "regression_text": config.each_regression,
+            **{_target_term(config, modality): config.each_regression for modality in MODALITIES},
             **{_term(stage): config.contrastive_weight / len(stages) for stage in stages},
         }
 
@@ -125,6 +76,7 @@ class ClsRegression(Trainable):
         )  # fmt: skip
         if student.standardize:
             student.set_statistics(*signal_statistics(feeds))
+        _remember(student, method)
         return cls(student.to(device), method, feeds, validation)
 
     @classmethod
@@ -138,6 +90,8 @@ class ClsRegression(Trainable):
             raise UserError(f"teacher gives no signal {method.signal!r}{nearest(method.signal, offered)}")
         student_class = _student_class(config.student.name)
         student = student_class.empty(config.student, _checked(method), method.signal, offered[method.signal].shape[-1])
+        with torch.device("meta"):
+            _remember(student, method)
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in student.parameters()]
         trainable = sum(size for size, trained in sizes if trained)
         return Counts(sum(size for size, _ in sizes), trainable, teacher.parameters_count())
@@ -153,10 +107,15 @@ class ClsRegression(Trainable):
         said: Aligned = self.model(batch)
         outputs = Outputs()
         for modality, vectors in said.regressed.items():
-            outputs.row_losses[f"regression_{modality}"] = cls_regression_per_row(vectors, said.target)
+            if self.contrasts_target:
+                outputs.gathered[f"regressed_{modality}"], outputs.gathered["target"] = vectors, said.target
+            else:
+                outputs.row_losses[_target_term(self.config, modality)] = cls_regression_per_row(vectors, said.target)
         for stage, (image, text) in said.contrasted.items():
             outputs.gathered[f"image_{stage}"], outputs.gathered[f"text_{stage}"] = image, text
-        if said.contrasted and self.config.dedup:
+        if self.memory is not None:
+            outputs.gathered |= self.memory.keys(batch)
+        if outputs.gathered and self.config.dedup:
             outputs.gathered["picture"] = batch["picture"]
         if said.image.shape == said.text.shape:
             cosine = F.cosine_similarity(said.image.detach().float(), said.text.detach().float(), dim=1)
@@ -164,18 +123,37 @@ class ClsRegression(Trainable):
         return outputs
 
     def joint_losses(self, gathered: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The contrastive loss of each projected stage, over the global batch."""
-        if self.model.projections is None:
-            return {}
-        scales = self.model.projections.logit_scales
-        ids = gathered.get("picture")
-        return {
-            _term(stage): info_nce(gathered[f"image_{stage}"], gathered[f"text_{stage}"], scale.exp(), ids)
-            for stage, scale in scales.items()
-        }
+        """The contrastive losses over the global batch: of each projected stage, and of each modality and its target.
+
+        Banks are of training; in validation a batch stands alone.
+        """
+        ids, scale = gathered.get("picture"), self.config.target_scale
+        banks = self.model.training
+        losses: dict[str, Tensor] = {}
+        if self.model.projections is not None:
+            for stage, log_scale in self.model.projections.logit_scales.items():
+                if self.memory is not None and self.memory.banks:
+                    losses[_term(stage)] = self.memory.contrast(stage, gathered, log_scale.exp(), ids, banks)
+                else:
+                    image, text = (gathered[f"{modality}_{stage}"] for modality in MODALITIES)
+                    losses[_term(stage)] = info_nce(image, text, log_scale.exp(), ids)
+        for modality in MODALITIES:
+            if f"regressed_{modality}" in gathered:
+                assert self.memory is not None
+                losses[_target_term(self.config, modality)] = self.memory.target(
+                    gathered[f"regressed_{modality}"], gathered["target"], scale, ids, banks
+                )
+        return losses
+
+    def before_step(self, step: int) -> None:
+        """What of the banks depends on the step."""
+        if self.memory is not None:
+            self.memory.before_step(step)
 
     def after_step(self, step: int, gathered: Mapping[str, Tensor]) -> None:
-        """Bound the logit scales, where told to."""
+        """Fill the banks; bound the logit scales, where told to."""
+        if self.memory is not None:
+            self.memory.after_step(self.model, gathered, gathered.get("picture"))
         if self.config.clamp_logit_scale and self.model.projections is not None:
             for scale in self.model.projections.logit_scales.values():
                 clamp_logit_scale_(scale)
@@ -199,7 +177,8 @@ class ClsRegression(Trainable):
 
     def save(self, folder: Path) -> None:
         """The student writes model/ and heads.safetensors."""
-        self.model.save(folder)
+        with left_behind(self.model):
+            self.model.save(folder)
 
 
 def _student_class(name: str) -> Any:
@@ -207,6 +186,26 @@ def _student_class(name: str) -> Any:
     if not hasattr(found, "needs_pictures"):
         raise UserError(f"cls-regression does not train the student {name!r}: name unimodal or mm-d2v2")
     return found
+
+
+def _remember(student: Any, config: ClsRegressionConfig) -> None:
+    """Give the student the memory that its losses need, if they need one."""
+    contrasts = config.target_loss == "contrastive-target"
+    if config.target_bank and not contrasts:
+        raise UserError("method.target_bank is of method.target_loss=contrastive-target: leave it out, or set that")
+    if config.bank.size and student.projections is None:
+        raise UserError("method.bank is of a contrastive loss: set method.contrastive_weight, or leave the bank out")
+    if contrasts or config.bank.size:
+        student.memory = ContrastMemory(
+            student, config.bank, student.projections.dims if student.projections is not None else {},
+            teacher_width=student.target_width, teacher=(config.target_bank, config.target_bank_start),
+            log_scale=math.log(config.target_scale) if contrasts and config.train_target_scale else None,
+        )  # fmt: skip
+
+
+def _target_term(config: ClsRegressionConfig, modality: str) -> str:
+    """The name of the loss of a modality and the teacher's signal."""
+    return f"{'contrastive_target' if config.target_loss == 'contrastive-target' else 'regression'}_{modality}"
 
 
 def _term(stage: str) -> str:

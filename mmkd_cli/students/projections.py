@@ -55,6 +55,7 @@ class Projections(nn.Module):
     def __init__(self, layout: Layout, dim: int, widths: Mapping[str, tuple[int, int]]) -> None:
         super().__init__()
         self.stages = STAGES[layout]
+        self.dims: Mapping[str, int] = dict.fromkeys(self.stages, dim)
         if missing := [stage for stage in self.stages if stage not in widths]:
             raise UserError(
                 f"layout {layout!r} projects the {missing[0]} before shared blocks, and this student has none: "

@@ -51,7 +51,7 @@ class Unimodal(nn.Module):
         teacher: Teacher | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.encoder, self.image_signal, self.heads = encoder, signal, heads
+        self.encoder, self.image_signal, self.heads, self.target_width = encoder, signal, heads, width
         self._tokenizer = tokenizer
         self._loaded_from: Path | None = None
         self._teacher = LiveTeacher(teacher)

@@ -18,7 +18,7 @@ def data(source: str, fingerprint: str, files: str) -> Artifact:
     return Artifact(Path(f"work/data/{source}-{fingerprint}"), plan, manifest)
 
 
-def run(**method: float) -> Artifact:
+def run(**method: float | str) -> Artifact:
     return Artifact(Path("work/runs/r"), {"kind": "run", "config": {"method": {"name": "m", **method}}}, None)
 
 
@@ -37,6 +37,8 @@ COCO, OTHER_COCO, MINE = data("coco", "a", "1"), data("coco", "b", "2"), data("i
         (REGRESSION, [COCO], MINE, True, "trained on data 'coco-a' only"),
         (CONTRASTIVE, [COCO], MINE, False, "contrastive loss .method.contrastive_weight=0.5"),
         (run(itcl_weight=1.0), [COCO], MINE, False, "contrastive loss .method.itcl_weight=1.0"),
+        (run(target_loss="mse"), [COCO], MINE, True, "no contrastive loss"),
+        (run(target_loss="contrastive-target"), [COCO], MINE, False, "method.target_loss=contrastive-target"),
         (REGRESSION, [COCO, None], MINE, None, "no longer in the root"),
         (CONTRASTIVE, [COCO, None], MINE, False, "contrastive"),
         (None, [], MINE, None, "no manifest says what the model"),
