@@ -3,15 +3,16 @@
 # that read no instruction. Run it again after any interruption: what is done is not done again.
 #
 #   SEEDS            default "0 1 2"
-#   ENCODERS         default "clip labels": the shipped tiny CLIP, and a tiny network trained on class labels
+#   ENCODERS         folders in open_clip's layout; default the shipped tiny CLIP's
 #   HOUSES, UNSEEN   of training and of val_unseen; default 40, 8
+#   SPLITS           that are walked; default "val_seen val_unseen"
 #   MORE             more flags of `mmkd finetune`
 #   OMP_NUM_THREADS  default 1, with two runs side by side
 set -eu
 cd "$(dirname "$0")"
 ROOT="${MMKD_ROOT:-mmkd-work}"
 export MMKD_ROOT="$ROOT" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" HF_HUB_OFFLINE=1
-ASSETS="../../mmkd_cli/assets" WORLD="$ROOT/houses"
+WORLD="$ROOT/houses"
 
 python houses.py --out "$WORLD" --houses "${HOUSES:-40}" --unseen "${UNSEEN:-8}"
 mmkd prepare-data --source r2r --annotations "$WORLD" --connectivity "$WORLD/connectivity" --images "$WORLD/views" \
@@ -31,21 +32,19 @@ done
 walked() { # NAME CACHE [more]
     name="$1" cache="$2"; shift 2
     mmkd finetune --config navigation.toml --data houses --cache "$cache" --name "$name" ${MORE:-} "$@"
-    for split in val_seen val_unseen; do
+    for split in ${SPLITS:-val_seen val_unseen}; do
         mmkd generate --task r2r --model "$name" --cache "$cache" --split "$split" --name "$name-walks-$split"
         scored "$name" "$name-walks-$split" "$split"
     done
 }
 
 last=""
-for encoder in ${ENCODERS:-clip labels}; do
-    case "$encoder" in
-        clip) teacher="open_clip:local-dir:$ASSETS/tiny-clip" signal=image_embedding ;;
-        *) teacher="timm:local-dir:$ASSETS/tiny-image-teacher" signal=image_cls ;;
-    esac
-    mmkd cache-teacher --teacher "$teacher" --signals "$signal" --data houses --name "views-$encoder"
+for folder in ${ENCODERS:-../../mmkd_cli/assets/tiny-clip}; do
+    encoder="${folder##*/}"
+    mmkd cache-teacher --teacher "open_clip:local-dir:$folder" --signals image_embedding --data houses \
+        --name "views-$encoder"
     for seed in ${SEEDS:-0 1 2}; do
-        walked "$encoder-s$seed" "views-$encoder" --seed "$seed" --set "task.signal=$signal" &
+        walked "$encoder-s$seed" "views-$encoder" --seed "$seed" &
         [ -z "$last" ] || wait "$last" # two at a time
         last=$!
     done

@@ -14,7 +14,13 @@ from tables import cell, lines, row, table
 from mmkd_cli.core.paths import default_root
 
 AGENTS = ("stop", "random", "shortest-random", "shortest")
-ENCODERS = {"clip": "tiny CLIP", "labels": "class labels"}
+ENCODERS = {
+    "tiny-clip": "tiny CLIP",
+    "class": "one class a picture",
+    "labels": "labels of all that is there",
+    "nothing": "no picture",
+}
+"""An encoder's folder, and how tables name it."""
 SCORES = ("SR", "SPL", "NE", "nDTW")
 
 

@@ -43,9 +43,14 @@ def pixels(rows: Sequence[Scene]) -> Tensor:
     return (pictures - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 
+def training_rows(seed: int, start: int, count: int) -> list[Scene]:
+    """Rows [start, start + count) of the training split."""
+    return [scenes.scene(seed, index, "train", index % 3 == 0, plain=True) for index in range(start, start + count)]
+
+
 def batch(seed: int, start: int, count: int) -> tuple[Tensor, list[str]]:
-    """Rows [start, start + count) of the training split: pixels, and a caption of each, its kinds in turn."""
-    rows = [scenes.scene(seed, index, "train", index % 3 == 0, plain=True) for index in range(start, start + count)]
+    """Training rows: pixels, and a caption of each, its kinds in turn."""
+    rows = training_rows(seed, start, count)
     return pixels(rows), [caption(row, index // 3 % 5) for index, row in enumerate(rows, start)]
 
 

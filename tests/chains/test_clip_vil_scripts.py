@@ -1,12 +1,18 @@
-"""Scripts of examples/clip-vil: at full size every command resolves; of the captions' the arms differ by one key."""
+"""Scripts of examples/clip-vil: at full size every command resolves; what is compared differs in little.
+
+The claim on scenes runs in a tiny form.
+"""
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.chains import test_vlkd_scripts as vlkd
+from tests.warm import Warm
 
 FOLDER = Path(__file__).parents[2] / "examples" / "clip-vil"
 PLACES = ("COCO", "VQAV2", "GQA", "SNLI_VE", "R2R", "BERT")
@@ -68,3 +74,49 @@ def test_daquars_arms_differ_by_their_pictures_alone(tmp_path: Path, monkeypatch
     for stage in ("prepare-data", "cache-teacher", "generate", "evaluate"):
         for words in vlkd.named(ran, stage).values():
             vlkd.effective(words, monkeypatch)
+
+
+def test_encoders_differ_by_their_cells_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, ran = vlkd.commands(tmp_path, "claim-scenes.sh", SEEDS="0 1", ENCODERS="tiny-clip class nothing")
+    assert code == 0
+    runs = {
+        name: vlkd.effective(words, monkeypatch)
+        for stage in ("distill", "finetune")
+        for name, words in vlkd.named(ran, stage).items()
+    }
+    kinds = {name.removeprefix("tiny-clip-") for name in runs if name.startswith("tiny-clip-")}
+    models = [f"{model}-{task}" for model in ("head", "scratch", "pretrained") for task in ("vqa", "snli-ve")]
+    assert kinds == {f"{one}s{seed}" for one in (*(f"{model}-" for model in models), "stream-", "") for seed in (0, 1)}
+    assert {name for name in runs if name.startswith("nothing-")} == {
+        f"nothing-{one}s{seed}" for one in ("head-vqa-", "head-snli-ve-", "") for seed in (0, 1)
+    }
+    for name in kinds:
+        one, other = runs[f"tiny-clip-{name}"], runs[f"class-{name}"]
+        assert one.pop("cache").replace("tiny-clip", "class") == other.pop("cache")
+        assert one.pop("model", "").replace("tiny-clip", "class") == other.pop("model", "")
+        assert one == other and one["train"]["seed"] == int(name[-1])
+    for task in ("vqa", "snli-ve"):
+        scratch, pretrained = (runs[f"class-{model}-{task}-s0"] for model in ("scratch", "pretrained"))
+        assert scratch["student"].pop("weights").endswith("/bert") and "model" not in scratch
+        assert pretrained == scratch
+    for stage in ("prepare-data", "cache-teacher", "generate", "evaluate"):
+        for words in vlkd.named(ran, stage).values():
+            vlkd.effective(words, monkeypatch)
+
+
+def test_the_claim_on_scenes_runs_in_a_tiny_form(tmp_path: Path, warm: Warm) -> None:
+    warm.commands(tmp_path / "bin")
+    given = {
+        **os.environ, "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(FOLDER.parents[1]), "MMKD_ROOT": str(tmp_path / "root"), "SEEDS": "0",
+        "ENCODERS": "class", "STEPS": "2", "TASKS": "snli-ve", "MODELS": "pretrained", "TRAIN": "64", "TEST": "32",
+        "MORE": "--set train.max_steps=2",
+    }  # fmt: skip
+    script = ["sh", str(FOLDER / "claim-scenes.sh")]
+    done = subprocess.run(script, env=given, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if "|" in line]
+    (measured,) = [row for row in rows if row[0] == "one class a picture"]
+    assert [bool(cell) for cell in measured[1:]] == [False, False, False, False, True, False]
+    judged = tmp_path / "root" / "results" / "class-pretrained-snli-ve-s0" / "predictions.jsonl"
+    assert len(judged.read_text().splitlines()) == 32 * 3
