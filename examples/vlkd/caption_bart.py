@@ -42,7 +42,8 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=float, default=5)
+    parser.add_argument("--epochs", type=float, default=2)
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--peak-lr", type=float, default=1e-3)
     arguments = parser.parse_args()
@@ -62,7 +63,8 @@ def main() -> None:
         order = np.random.default_rng((arguments.seed, epoch)).permutation(len(texts))
         rows = order[place * arguments.batch_size : (place + 1) * arguments.batch_size]
         read = [texts[row] for row in rows]
-        return token_losses(model, tokenizer, read, arguments.seed, step * arguments.batch_size).mean()
+        with torch.autocast("cpu", torch.bfloat16, enabled=arguments.precision == "bfloat16"):
+            return token_losses(model, tokenizer, read, arguments.seed, step * arguments.batch_size).float().mean()
 
     steps = int(arguments.epochs * per_epoch)
     if steps:
