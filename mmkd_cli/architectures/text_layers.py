@@ -60,9 +60,17 @@ class TextLayers(nn.Module):
             _keep(model, blocks, folder)
         return cls(model)
 
-    def layers(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
-        """The output of each block for int64 [B, L], [B, L]: [B, L, width] each."""
-        said = self.model(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
+    def layers(self, input_ids: Tensor, attention_mask: Tensor, offset: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The output of each block for int64 [B, L], [B, L]: [B, L, width] each. offset [width]: added to what the
+        embeddings give."""
+        handle = None
+        if offset is not None:
+            handle = self.model.embeddings.register_forward_hook(lambda module, given, said: said + offset)
+        try:
+            said = self.model(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
+        finally:
+            if handle is not None:
+                handle.remove()
         blocks: tuple[Tensor, ...] = said.hidden_states[1:]  # the first is the embeddings'
         return blocks
 

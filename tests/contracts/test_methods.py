@@ -37,6 +37,9 @@ def students(folder: Path) -> dict[str, dict[str, Any]]:
                     "vocabulary": small_students.BPE_TOKENS},
         "encoder": {"width": small_students.WIDTH, "heads": small_students.HEADS, "image_size": 32, "depth": 2,
                     "weights": str(image)},
+        "s-smke": {"width": small_students.WIDTH, "heads": small_students.HEADS, "image_size": 32, "depth": 2,
+                   "image_weights": str(image), "text_weights": str(small_students.bert_folder(folder / "words")),
+                   "max_tokens": 32},
         "clip": tiny_clip(folder / "clip"),
         "bart": {"weights": str(tiny_bart(folder / "bart", dropout=0.0)), "max_tokens": 48},
         "prefix": {"weights": str(tiny_gpt2(folder / "gpt2")), "max_tokens": 48},
@@ -61,8 +64,8 @@ DUAL_ENCODER = ("identity", "picture_transform", "tokenize", "embed_images", "em
 STREAMS = ("vlp", "encoder")
 """Students that embed nothing: a text and its picture are read together, or one of them alone."""
 TRAINS = {"layer-mean": ("encoder",),
-          "cls-regression": ("unimodal", "mm-d2v2"), "sds": ("clip",), "contrastive": ("clip",), "plm-kl": ("clip",),
-          "vlkd": ("bart",), "prefix": ("prefix",), "vlp": ("vlp",)}  # fmt: skip
+          "cls-regression": ("unimodal", "mm-d2v2", "s-smke"), "sds": ("clip",), "contrastive": ("clip",),
+          "plm-kl": ("clip",), "vlkd": ("bart",), "prefix": ("prefix",), "vlp": ("vlp",)}  # fmt: skip
 SIGNALS = {"layer-mean": ("layer_mean",),
            "cls-regression": ("image_cls",), "sds": ("text_states",), "contrastive": (), "plm-kl": (),
            "vlkd": ("image_embedding", "text_embedding"), "prefix": ("image_embedding",), "vlp": ("grid",)}  # fmt: skip
@@ -200,9 +203,10 @@ def test_counting_needs_no_weights_and_is_exact(tmp_path: Path, method: str, stu
         config.student = config.student.model_copy(update={"vocabulary": words})
     without = {"image_weights": None, "text_weights": None, "weights": None}
     known = type(config.student).model_fields.keys() & without.keys()
-    if student in ("bart", "prefix", "vlp"):  # their sizes stand in the folder's config.json
-        (Path(config.student.weights) / "model.safetensors").unlink()
-        known = set()
+    sized_by = {"bart": "weights", "prefix": "weights", "vlp": "weights", "s-smke": "text_weights"}
+    if student in sized_by:  # their sizes stand in the folder's config.json
+        (Path(getattr(config.student, sized_by[student])) / "model.safetensors").unlink()
+        known = known - {sized_by[student]}
     config.student = config.student.model_copy(update=dict.fromkeys(known))
     counts = chosen.count(config, TeacherSizes())
     sizes = [(p.numel(), p.requires_grad) for p in trainable.model.parameters()]

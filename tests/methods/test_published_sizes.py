@@ -65,8 +65,24 @@ def test_full_size_counts_of_one_modality(
     assert f"# {trainable / 1e6:.2f} of {total / 1e6:.2f} M parameters are trained" in path.read_text()
 
 
+@pytest.mark.parametrize("variant", ["t", "t1", "t2", "t3", "u1", "u2", "w", "x"])
+def test_full_size_counts_of_s_smke(variant: str) -> None:
+    path = FOLDER / "configs" / f"{variant}.toml"
+    config = resolved(path)
+    shared = BLOCK - 768 + (2 * 768 if config.student.layer_scale else 0)  # keys have no bias
+    types = 0 if config.student.token_types == "none" else 2 * 768
+    head = 2 * 768 + 768 * 768 + 768
+    trainable = IMAGE_EMBEDDING - 150_528 + BERT_EMBEDDING + 12 * BLOCK + shared + types + head + 2
+    total = trainable + 150_528
+    if variant == "u2":  # and a moving average of all of it
+        total *= 2
+    assert distill.describe(config)["parameters"] == {"total": total, "trainable": trainable}
+    assert trainable / 1e6 == pytest.approx(117.2, rel=0.005)
+    assert f"# {trainable / 1e6:.2f} of {total / 1e6:.2f} M parameters are trained" in path.read_text()
+
+
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.toml")), ids=lambda path: path.stem)
 def test_every_configuration_resolves(path: Path) -> None:
     config = resolved(path)
-    assert config.student is not None and config.train.batch_size == 256
+    assert config.student is not None and config.train.batch_size in (256, 512)
     assert re.match(r"# mmkd distill --config examples/mm-d2v2/[\w./-]+\.toml", path.read_text().splitlines()[0])

@@ -1,0 +1,50 @@
+"""A pre-norm Transformer block with LayerScale, as BEiT's: queries and values have a bias, keys have none.
+
+Source: public repositories TimCares/EV-LP and TimCares/MasterThesis (src/modules/layers.py).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmkd_cli.architectures.d2v2 import IMAGE_EPS, init_bert_parameters
+
+
+class SharedBlock(nn.Module):
+    """x = x + ls1 * attn(norm1(x)); x = x + ls2 * mlp(norm2(x)). layer_scale: where ls1, ls2 begin; 0 for none."""
+
+    def __init__(self, width: int, heads: int, layer_scale: float, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.norm1, self.norm2 = (nn.LayerNorm(width, eps=IMAGE_EPS) for _ in range(2))
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.proj, self.fc1 = nn.Linear(width, width), nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
+        init_bert_parameters(self)
+        self.q_bias, self.v_bias = (nn.Parameter(torch.zeros(width)) for _ in range(2))
+        self.layer_scale1, self.layer_scale2 = (
+            nn.Parameter(torch.full((width,), layer_scale)) if layer_scale else None for _ in range(2)
+        )
+
+    def forward(self, x: Tensor, attend: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x [B, L, D]; attend bool [B, L] or None -> [B, L, D], and fc1's output before its activation [B, L, 4 D]."""
+        x = x + _scaled(self._attention(self.norm1(x), attend), self.layer_scale1)
+        hidden = self.fc1(self.norm2(x))
+        said = F.dropout(self.fc2(F.gelu(hidden)), self.dropout, self.training)
+        return x + _scaled(said, self.layer_scale2), hidden
+
+    def _attention(self, x: Tensor, attend: Tensor | None) -> Tensor:
+        batch, length, width = x.shape
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        qkv = F.linear(x, self.qkv.weight, bias).view(batch, length, 3, self.heads, width // self.heads)
+        query, keys, values = qkv.permute(2, 0, 3, 1, 4)
+        mask = None if attend is None else attend[:, None, None, :]
+        dropped = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, dropout_p=dropped)
+        return self.proj(mixed.transpose(1, 2).reshape(batch, length, width))
+
+
+def _scaled(x: Tensor, scale: Tensor | None) -> Tensor:
+    return x if scale is None else scale * x

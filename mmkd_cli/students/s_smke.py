@@ -1,0 +1,280 @@
+"""S-SMKE: blocks of data2vec 2.0's image model, blocks of BERT, and one block that both share (T to X of the thesis).
+
+Pictures and texts go through separately. Layers: `encoder`, the first token after a modality's own blocks; `head`, in
+the teacher's space; `shared`, after the shared block, which retrieval compares. Source: public repositories
+TimCares/EV-LP (S_SMKE.py) and TimCares/MasterThesis (src/models/Sx3HRe.py, its older name).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mmkd_cli.architectures.d2v2 import ImageEncoder, Sizes, init_bert_parameters
+from mmkd_cli.architectures.d2v2_checkpoints import load_image_checkpoint
+from mmkd_cli.architectures.shared_block import SharedBlock
+from mmkd_cli.architectures.state_dicts import load_strictly
+from mmkd_cli.architectures.text_layers import BERT_BASE, TextLayers, text_config
+from mmkd_cli.architectures.transformers_folder import open_tokenizer
+from mmkd_cli.core import paths
+from mmkd_cli.core.config import Config, key
+from mmkd_cli.core.contracts import Batch, Teacher
+from mmkd_cli.core.errors import UserError, nearest
+from mmkd_cli.core.fingerprints import sha256_file
+from mmkd_cli.core.hub import hub_folder
+from mmkd_cli.data.pictures import Transform
+from mmkd_cli.losses.logit_scale import new_logit_scale
+from mmkd_cli.students.alignment import Aligned, read_heads, save_heads
+from mmkd_cli.students.d2v2_text import check_width
+from mmkd_cli.students.mm_d2v2 import IMAGENET_MEAN, IMAGENET_STD, MODALITIES
+from mmkd_cli.students.projections import Heads, new_linear
+from mmkd_cli.students.text import trimmed
+from mmkd_cli.students.tokenizers import FixedLengthTokenizer
+
+_HEADS = ("head.", "projections.")
+
+
+class SSmkeConfig(Config):
+    """Keys of the student `s-smke`."""
+
+    name: str = key("s-smke", "the student")
+    image_weights: str | None = key(None, "data2vec 2.0's image checkpoint (base_imagenet.pt)", identity=False)
+    text_weights: str | None = key(
+        None, "folder or hub id of a BERT (None: of random weights, BERT base's sizes)", identity=False
+    )
+    tokenizer: str | None = key(None, "folder of the tokenizer (None: text_weights)", identity=False)
+    init: Literal["pretrained", "random"] = key("pretrained", "of the encoders", source="[P] pretrained")
+    depth: int = key(6, "blocks of each encoder, the first ones", unit="layers", source="[P] 6 and 6", ge=1)
+    layer_scale: float = key(
+        0.2, "where the shared block's LayerScale begins; 0: it has none", source="[C] 0.2; [P] 1e-5, before it none",
+        ge=0,
+    )  # fmt: skip
+    token_types: Literal["none", "before", "after"] = key(
+        "after", "a learned vector a modality: none, added to the embeddings, or after the encoders",
+        source="[P] after them, from T2 on",
+    )  # fmt: skip
+    taps: Literal["output", "both"] = key(
+        "both", "what the contrastive loss compares: the shared block's output; or its feed-forward part's hidden "
+        "layer, too, in two terms that are averaged", source="[C] both in every commit",
+    )  # fmt: skip
+    width: int = key(768, "width of data2vec 2.0; the feed-forward is four times it", source="[P] base", ge=8)
+    heads: int = key(12, "attention heads of data2vec 2.0 and of the shared block", source="[P] base", ge=1)
+    image_size: int = key(224, "side of a picture", unit="px", source="[P] 224", ge=16)
+    patch_size: int = key(16, "side of a patch", unit="px", source="[P] data2vec 2.0 base", ge=1)
+    max_tokens: int = key(64, "length of a text with its special tokens", unit="tokens", source="[P] 64", ge=3)
+    dropout: float = key(0.0, "dropout in all blocks", source="[C] the encoders run as in evaluation", ge=0, lt=1)
+
+    @property
+    def sizes(self) -> Sizes:
+        """Of data2vec 2.0's architecture, cut to the student's depth."""
+        return Sizes(
+            width=self.width, depth=self.depth, heads=self.heads, mlp_width=4 * self.width, image_size=self.image_size,
+            patch_size=self.patch_size,
+        )  # fmt: skip
+
+
+class Taps(nn.Module):
+    """What the contrastive loss compares of the shared block, unprojected, with a learned logit scale each.
+
+    dims: stage -> width: `hidden` of the feed-forward part, `output`.
+    """
+
+    def __init__(self, dims: Mapping[str, int]) -> None:
+        super().__init__()
+        self.dims, self.stages = dict(dims), tuple(dims)
+        self.logit_scales = nn.ParameterDict({stage: new_logit_scale() for stage in dims})
+
+
+class SSmke(nn.Module):
+    """The student."""
+
+    Config: ClassVar[type] = SSmkeConfig
+    needs_pictures: ClassVar[bool] = True
+    standardize: ClassVar[bool] = False
+    image_signal: str | None = None
+    layers: tuple[str, ...]
+
+    def __init__(
+        self, config: SSmkeConfig, image: ImageEncoder, text: TextLayers, tokenizer: Any, signal: str,
+        target_width: int, heads: Heads,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        width = config.width
+        if text.width != width:
+            raise UserError(f"student.width is {width}, the text encoder's {text.width}: name encoders of one width")
+        self.config, self.signal, self.target_width, self.heads = config, signal, target_width, heads
+        self._tokenizer = tokenizer
+        self._loaded_from: Path | None = None
+        self.image, self.text = image, text
+        self.shared = SharedBlock(width, config.heads, config.layer_scale, config.dropout)
+        typed = MODALITIES if config.token_types != "none" else ()
+        self.types = nn.ParameterDict({modality: 0.02 * torch.randn(width) for modality in typed})
+        self.head: nn.Module | None = None
+        if heads.regression:
+            self.head = nn.Sequential(nn.LayerNorm(width, eps=1e-6), new_linear(width, target_width, bias=True))
+        self.projections: Taps | None = None
+        if heads.layout is not None:
+            hidden = {"hidden": 4 * width} if config.taps == "both" else {}
+            self.projections = Taps({**hidden, "output": width})
+        self.layers = ("encoder", *(("head",) if heads.regression else ()), "shared")
+
+    @classmethod
+    def build(
+        cls, config: SSmkeConfig, heads: Heads, signal: str, width: int, captions: Callable[[], Iterable[str]]
+    ) -> Self:
+        """The student before its first step. width: of the teacher's signal. captions: not needed."""
+        if config.text_weights is None and (config.init == "pretrained" or config.tokenizer is None):
+            raise UserError("student.text_weights is needed: a folder or id of BERT, for its blocks and tokenizer")
+        folder = Path(config.tokenizer) if config.tokenizer else hub_folder(str(config.text_weights))
+        tokenizer = FixedLengthTokenizer(open_tokenizer(folder), config.max_tokens)
+        if config.init == "random":
+            return cls(config, _random_image(config), _random_text(config), tokenizer, signal, width, heads)
+        if config.image_weights is None:
+            raise UserError("student.image_weights is needed: data2vec 2.0's image checkpoint, or student.init=random")
+        image = load_image_checkpoint(
+            Path(config.image_weights), depth=config.depth, heads=config.heads, dropout=config.dropout
+        )
+        check_width(image.sizes, config.width, config.image_weights)
+        text = TextLayers.load(hub_folder(str(config.text_weights)), range(config.depth), config.dropout)
+        return cls(config, image, text, tokenizer, signal, width, heads)
+
+    @classmethod
+    def empty(cls, config: SSmkeConfig, heads: Heads, signal: str, width: int) -> Self:
+        """The student on the meta device: sizes without weights."""
+        with torch.device("meta"):
+            return cls(config, _random_image(config), _random_text(config), None, signal, width, heads)
+
+    @classmethod
+    def load(cls, folder: Path, config: Mapping[str, Any], teacher: Teacher | None = None) -> Self:
+        """The student of a run's folder. config: the run's, with its table `student`. No teacher is needed."""
+        keys = SSmkeConfig.model_validate(config["student"])
+        tensors, about = read_heads(folder)
+        model = folder / "model"
+        text = TextLayers.load(model / "text")
+        tokenizer = FixedLengthTokenizer(open_tokenizer(model / "text"), keys.max_tokens)
+        heads = Heads(about["regression"], about["layout"], about["dim"])
+        student = cls(keys, ImageEncoder(keys.sizes, keys.dropout), text, tokenizer, about["signal"], about["width"],
+                      heads)  # fmt: skip
+        own = {f"text.{name}": value for name, value in text.state_dict().items()}
+        state = {**load_file(model / "model.safetensors"), **tensors, **own}
+        load_strictly(student, state, "an S-SMKE student", folder)
+        student._loaded_from = folder
+        return student.eval()
+
+    @staticmethod
+    def files(config: SSmkeConfig) -> dict[str, str]:
+        """Key -> file or folder whose content decides the student's first weights."""
+        named = {"student.image_weights": config.image_weights, "student.tokenizer": config.tokenizer}
+        if config.text_weights is not None:
+            named["student.text_weights"] = str(hub_folder(config.text_weights))
+        return {name: path for name, path in named.items() if path is not None}
+
+    def forward(self, batch: Batch) -> Aligned:
+        """batch: "pixels" uint8 [B, 3, H, W], input_ids and attention_mask [B, L], and the teacher's signal [B, D]."""
+        said = {modality: self._stages(modality, batch) for modality in MODALITIES}
+        image, text = said["image"], said["text"]
+        regressed = {}
+        if self.head is not None:
+            regressed = {modality: self.head(stages["output"]) for modality, stages in said.items()}
+        taps = self.projections.stages if self.projections is not None else ()
+        contrasted = {stage: (image[stage], text[stage]) for stage in taps}
+        return Aligned(batch[self.signal].float(), regressed, contrasted, image["output"], text["output"])
+
+    def parts_without_decay(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters that weight-decay rules name: the text embedding table, all embedding tables, the image's CLS."""
+        tables = [module.weight for module in self.text.modules() if isinstance(module, nn.Embedding)]
+        return {"text_embedding": tables[:1], "embeddings": tables, "image_cls": [self.image.embed.cls_token]}
+
+    # ------------------------------------------------------------------------------------------ dual encoder
+    def identity(self) -> dict[str, Any]:
+        assert self._loaded_from is not None, "a student is identified by its folder"
+        return {
+            "student": "s-smke",
+            "model": sha256_file(self._loaded_from / "model"),
+            "heads": sha256_file(self._loaded_from / "heads.safetensors"),
+        }
+
+    @property
+    def picture_transform(self) -> Transform:
+        """Squashed to a square with no crop (the thesis's retrieval evaluation), ImageNet's mean and deviation."""
+        side = self.config.image_size
+        return Transform((side, side), "squash", side, "bicubic", IMAGENET_MEAN, IMAGENET_STD)
+
+    @property
+    def tokenize(self) -> FixedLengthTokenizer:
+        assert self._tokenizer is not None, "a student on the meta device has no tokenizer"
+        return self._tokenizer
+
+    def embed_images(self, batch: Batch, layer: str | None = None) -> Tensor:
+        """[B, E] of pixels."""
+        return self._embed("image", batch, layer)
+
+    def embed_texts(self, batch: Batch, layer: str | None = None) -> Tensor:
+        """[B, E] of token ids."""
+        return self._embed("text", batch, layer)
+
+    def save(self, folder: Path) -> None:
+        """Write model/ (the text encoder in transformers' layout, all else in one file) and heads.safetensors."""
+        model = folder / "model"
+        self.text.save(model / "text")
+        self.tokenize.save(model / "text")
+        state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        heads = {name: value for name, value in state.items() if name.startswith(_HEADS)}
+        own = {name: value for name, value in state.items() if name not in heads and not name.startswith("text.")}
+        save_file(own, model / "model.safetensors")
+        sizes = self.config.model_dump(mode="json", exclude={"image_weights", "text_weights", "tokenizer"})
+        paths.write_json(model / "config.json", {"model_type": "s-smke", **sizes})
+        save_heads(folder, heads, {**self.heads._asdict(), "signal": self.signal, "width": self.target_width})
+
+    # ------------------------------------------------------------------------------------------ inside
+    def _stages(self, modality: str, batch: Batch) -> dict[str, Tensor]:
+        """The first token after a modality's own blocks [B, D], in the shared block's hidden layer [B, 4 D], and after
+        it [B, D]."""
+        device = self.shared.q_bias.device
+        offset = self.types[modality] if self.types else None
+        before = offset if self.config.token_types == "before" else None
+        attend: Tensor | None = None
+        if modality == "image":
+            pixels = self.picture_transform.normalize(batch["pixels"].to(device), torch.float32)
+            x = self.image.embed(pixels)
+            x = x if before is None else x + before
+            for block in self.image.blocks:
+                x = block(x)
+        else:
+            input_ids, attention_mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
+            if device.type == "cpu":  # where asking for the longest text waits for nothing
+                input_ids, attention_mask = trimmed(input_ids, attention_mask)
+            attend = attention_mask.bool()
+            x = self.text.layers(input_ids, attention_mask, before)[-1]
+        encoder = x[:, 0]
+        if self.config.token_types == "after":
+            x = x + offset
+        output, hidden = self.shared(x, attend)
+        return {"encoder": encoder, "hidden": hidden[:, 0], "output": output[:, 0]}
+
+    @torch.no_grad()
+    def _embed(self, modality: str, batch: Batch, layer: str | None) -> Tensor:
+        layer = layer or self.layers[-1]
+        if layer not in self.layers:
+            raise UserError(f"layer {layer!r} is not one of this student's{nearest(layer, self.layers)}")
+        stages = self._stages(modality, batch)
+        if layer == "encoder":
+            return stages["encoder"]
+        return stages["output"] if layer == "shared" or self.head is None else self.head(stages["output"])
+
+
+def _random_image(config: SSmkeConfig) -> ImageEncoder:
+    made = ImageEncoder(config.sizes, config.dropout)
+    init_bert_parameters(made)
+    return made
+
+
+def _random_text(config: SSmkeConfig) -> TextLayers:
+    found = text_config(config.text_weights or BERT_BASE)
+    found.num_hidden_layers = config.depth
+    return TextLayers.of(found)

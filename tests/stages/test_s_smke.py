@@ -1,0 +1,63 @@
+"""S-SMKE from data to a score: twenty steps of T3, U2 and X, from a cache and live, and retrieval by each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmkd_cli.stages import distill, evaluate
+from tests.stages.small_chain import config_of, context, make_chain, teacher_keys
+from tests.students import small_students
+
+ITC = {"method__name": "cls-regression", "method__contrastive_weight": 1.0, "method__wd_rule": "embeddings",
+       "method__clamp_logit_scale": True}  # fmt: skip
+CDL = {"method__target_loss": "contrastive-target"}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "t3": {"student__layer_scale": 1e-5},
+    "u2": {"method__bank__size": 32, "method__bank__keys": "average", "method__bank__start": "random"},
+    "x": {**CDL, "method__target_bank": 48, "method__target_bank_start": "random"},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("chain")
+    make_chain(folder)
+    small_students.d2v2_files(folder / "weights")
+    small_students.bert_folder(folder / "bert")
+    return folder
+
+
+def trained(chain: Path, name: str, **keys: Any) -> list[dict[str, Any]]:
+    student = {
+        "student__name": "s-smke", "student__width": small_students.WIDTH, "student__heads": small_students.HEADS,
+        "student__image_size": 32, "student__depth": 2, "student__max_tokens": 16,
+        "student__image_weights": str(chain / "weights/image.pt"), "student__text_weights": str(chain / "bert"),
+    }  # fmt: skip
+    train = {"train__max_steps": 20, "train__batch_size": 8, "train__peak_lr": 3e-3}
+    config = config_of(distill, data="squares", **ITC, **student, **train, **keys)
+    distill.run(config, context(chain / "work", name))
+    lines = (chain / "work" / "runs" / name / "metrics.jsonl").read_text().splitlines()
+    return [line for line in map(json.loads, lines) if "loss" in line]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_twenty_steps_and_a_score(chain: Path, variant: str) -> None:
+    steps = trained(chain, variant, cache="vit", **VARIANTS[variant])
+    target = "contrastive_target" if variant == "x" else "regression"
+    parts = {f"{target}_image", f"{target}_text", "contrastive", "contrastive_hidden"}
+    assert len(steps) == 20 and all(parts <= line.keys() for line in steps)
+    first, last = (sum(line[f"{target}_text"] for line in part) for part in (steps[:4], steps[-4:]))
+    assert last < first
+    scored = config_of(evaluate, bench__name="retrieval", model=variant, data="squares", split="val")
+    said = evaluate.run(scored, context(chain / "work"))
+    assert 0 <= said["metrics"]["mean_recall"] <= 100 and said["zero_shot"]["value"] is False
+
+
+def test_a_live_teacher_gives_the_losses_of_its_cache(chain: Path, tmp_path: Path) -> None:
+    cached = trained(chain, "cached", cache="vit", **VARIANTS["x"])
+    live = trained(chain, "live", cache="vit", live=True, **VARIANTS["x"], **teacher_keys(tmp_path))
+    assert [line["loss"] for line in live] == pytest.approx([line["loss"] for line in cached], rel=1e-3)

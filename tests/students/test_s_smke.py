@@ -1,0 +1,142 @@
+"""S-SMKE: its shared block against plain formulas, its variants, what its losses see, and where gradients go."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmkd_cli.architectures.shared_block import SharedBlock
+from mmkd_cli.core.contracts import Position
+from mmkd_cli.core.errors import UserError
+from mmkd_cli.methods.cls_regression import ClsRegression, ClsRegressionConfig
+from mmkd_cli.students.s_smke import SSmke, SSmkeConfig
+from mmkd_cli.training.config import TrainConfig
+from tests.pairs_in_memory import pairs
+from tests.students import small_students
+
+WIDTH, HEADS = small_students.WIDTH, small_students.HEADS
+
+
+def config(folder: Path, **keys: Any) -> SSmkeConfig:
+    image, *_ = small_students.d2v2_files(folder)
+    text = small_students.bert_folder(folder / "bert")
+    sizes = {"width": WIDTH, "heads": HEADS, "image_size": 32, "depth": 2, "max_tokens": 16}
+    return SSmkeConfig(image_weights=str(image), text_weights=str(text), **{**sizes, **keys})
+
+
+def built(student: SSmkeConfig, **method: Any) -> ClsRegression:
+    keys = {"contrastive_weight": 1.0, "wd_rule": "embeddings", **method}
+    stage = SimpleNamespace(method=ClsRegressionConfig(**keys), student=student, train=TrainConfig())
+    return ClsRegression.build(stage, [pairs(width=WIDTH)], "cpu")
+
+
+def batch(trainable: ClsRegression) -> dict[str, Any]:
+    return trainable.feeds[0].load(np.array([0, 9, 3, 17]), Position(0, 0, 0))
+
+
+@pytest.mark.parametrize("layer_scale", [0.0, 0.2])
+def test_the_shared_block_is_beits(layer_scale: float) -> None:
+    from timm.models.beit import Block
+
+    torch.manual_seed(0)
+    ours = SharedBlock(WIDTH, HEADS, layer_scale)
+    theirs = Block(WIDTH, HEADS, qkv_bias=True, init_values=layer_scale or None,
+                   norm_layer=partial(torch.nn.LayerNorm, eps=1e-6))  # fmt: skip
+    for parameter in ours.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    names = {"qkv.": "attn.qkv.", "proj.": "attn.proj.", "q_bias": "attn.q_bias", "v_bias": "attn.v_bias",
+             "fc1.": "mlp.fc1.", "fc2.": "mlp.fc2.", "layer_scale": "gamma_", "norm": "norm"}  # fmt: skip
+    state = {}
+    for name, value in ours.state_dict().items():
+        prefix = next(prefix for prefix in names if name.startswith(prefix))
+        state[names[prefix] + name.removeprefix(prefix)] = value
+    assert not theirs.load_state_dict(state, strict=False).unexpected_keys
+    x = torch.randn(3, 5, WIDTH)
+    output, hidden = ours.eval()(x)
+    torch.testing.assert_close(output, theirs.eval()(x), atol=1e-5, rtol=1e-5)
+    assert hidden.shape == (3, 5, 4 * WIDTH)
+    attend = torch.arange(5) < torch.tensor([5, 3, 1])[:, None]
+    masked, _ = ours(x, attend)
+    for row, length in enumerate((5, 3, 1)):
+        torch.testing.assert_close(masked[row, :length], ours(x[row : row + 1, :length])[0][0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("taps", ["both", "output"])
+def test_its_losses_are_those_of_the_thesis(tmp_path: Path, taps: str) -> None:
+    trainable = built(config(tmp_path, taps=taps))
+    trainable.model.eval()
+    said = batch(trainable)
+    outputs = trainable.forward(said)
+    joint = trainable.joint_losses(outputs.gathered)
+    model, found = trainable.model, {}
+    for modality in ("image", "text"):
+        stages = model._stages(modality, said)
+        z = model.head[1](F.layer_norm(stages["output"], (WIDTH,), model.head[0].weight, model.head[0].bias, 1e-6))
+        expected = ((z - said["image_cls"]) ** 2).mean(dim=1)
+        torch.testing.assert_close(outputs.row_losses[f"regression_{modality}"], expected, atol=1e-5, rtol=1e-5)
+        found[modality] = stages
+
+    def contrast(stage: str) -> Tensor:
+        a, b = (F.normalize(found[modality][stage], dim=1) for modality in ("image", "text"))
+        logits = a @ b.T / 0.07
+        return (F.cross_entropy(logits, torch.arange(4)) + F.cross_entropy(logits.T, torch.arange(4))) / 2
+
+    torch.testing.assert_close(joint["contrastive"], contrast("output"), atol=1e-4, rtol=1e-4)
+    assert ("contrastive_hidden" in joint) == (taps == "both")
+    if taps == "both":
+        torch.testing.assert_close(joint["contrastive_hidden"], contrast("hidden"), atol=1e-4, rtol=1e-4)
+    assert trainable.weights["contrastive"] == (0.5 if taps == "both" else 1.0)
+    assert trainable.weights["regression_text"] == 0.5
+
+
+@pytest.mark.parametrize("token_types", ["none", "before", "after"])
+def test_gradients_reach_everything_but_the_fixed_positions(tmp_path: Path, token_types: str) -> None:
+    trainable = built(config(tmp_path, token_types=token_types))
+    outputs = trainable.forward(batch(trainable))
+    joint = trainable.joint_losses(outputs.gathered)
+    torch.stack([*(rows.mean() for rows in outputs.row_losses.values()), *joint.values()]).sum().backward()
+    small_students.gradients_reach_exactly_the_trainable(trainable.model)
+    frozen = [name for name, value in trainable.model.named_parameters() if not value.requires_grad]
+    assert frozen == ["image.embed.positions"]
+    decayed, spared = trainable.parameter_groups(1e-3, 0.01)
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.01, 0.0)
+    tables = {id(p) for p in trainable.model.parts_without_decay()["embeddings"]}
+    assert len(tables) == 3 and tables <= {id(p) for p in spared["params"]}
+    assert all(p.ndim > 1 for p in decayed["params"])
+
+
+def test_where_its_token_types_and_blocks_come_in(tmp_path: Path) -> None:
+    none, before, after = (
+        built(config(tmp_path, token_types=token_types)).model.eval() for token_types in ("none", "before", "after")
+    )  # fmt: skip
+    texts = none.tokenize(["a dog runs", "a"])
+    for model in (before, after):
+        model.load_state_dict({**model.state_dict(), **none.state_dict()})
+        for vector in model.types.values():
+            vector.data.zero_()
+    plain = none._stages("text", texts)
+    for model in (before, after):
+        torch.testing.assert_close(model._stages("text", texts)["output"], plain["output"])
+        model.types["text"].data.copy_(torch.linspace(-1, 1, WIDTH))
+        assert not torch.allclose(model._stages("text", texts)["output"], plain["output"], atol=1e-3)
+    torch.testing.assert_close(after._stages("text", texts)["encoder"], plain["encoder"])
+    assert not torch.allclose(before._stages("text", texts)["encoder"], plain["encoder"], atol=1e-3)
+    assert [*none.layers] == ["encoder", "head", "shared"]
+    torch.testing.assert_close(none.embed_texts(texts), plain["output"])
+
+
+def test_what_it_needs_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"student\.text_weights is needed"):
+        built(config(tmp_path).model_copy(update={"text_weights": None}))
+    with pytest.raises(UserError, match=r"student\.image_weights is needed"):
+        built(config(tmp_path).model_copy(update={"image_weights": None}))
+    random = built(config(tmp_path, init="random").model_copy(update={"image_weights": None})).model
+    assert isinstance(random, SSmke)
