@@ -84,7 +84,8 @@ TABLES: dict[str, dict[str, Entry]] = {
         "encoder": Entry("mmkd_cli.students.encoder:Encoder", "some blocks of an image or a text model (A, B)"),
         "mm-d2v2": Entry("mmkd_cli.students.mm_d2v2:MmD2v2", "specific and shared blocks for image and text (F to L)"),
         "s-smke": Entry(
-            "mmkd_cli.students.s_smke:SSmke", "data2vec 2.0 and BERT before one shared block (S-SMKE: T to X)"
+            "mmkd_cli.students.s_smke:SSmke",
+            "data2vec 2.0 and BERT before a shared block or MLP (S-SMKE, SHRe: Q to Y)",
         ),
         "bart": Entry("mmkd_cli.students.bart:Bart", "BART with maps to and from CLIP's joint space (VLKD)"),
         "prefix": Entry(

@@ -23,12 +23,15 @@ from mmkd_cli.data.signals import signal_width
 from mmkd_cli.losses.contrastive import info_nce
 from mmkd_cli.losses.logit_scale import clamp_logit_scale_
 from mmkd_cli.losses.regression import cls_regression_per_row
+from mmkd_cli.losses.soft_labels import soft_label_kl_per_row
 from mmkd_cli.methods.cls_regression_config import ClsRegressionConfig
 from mmkd_cli.methods.contrast_memory import MODALITIES, PART, ContrastMemory, left_behind
 from mmkd_cli.methods.pairs import PairFeed, captions, pair_feed, signal_statistics
 from mmkd_cli.students.alignment import Aligned
 from mmkd_cli.students.projections import Heads
 from mmkd_cli.training.randomness import seed_all
+
+TARGET_TERMS = {"mse": "regression", "contrastive-target": "contrastive_target", "kl": "kl"}
 
 
 class ClsRegression(Trainable):
@@ -51,7 +54,13 @@ class ClsRegression(Trainable):
     # ------------------------------------------------------------------------------------------ method
     @classmethod
     def signals(cls, config: Any, tables: Collection[str]) -> tuple[str, ...]:
-        """The one signal that is regressed."""
+        """The one signal that is regressed; none where nothing is, and the student reads pictures itself."""
+        alone = config.method.regression_weight == 0 and _student_class(config.student.name).needs_pictures
+        return () if alone else (config.method.signal,)
+
+    @classmethod
+    def if_cached(cls, config: Any, tables: Collection[str]) -> tuple[str, ...]:
+        """Without distillation a cache that is named gives the views that its teacher saw."""
         return (config.method.signal,)
 
     @classmethod
@@ -60,17 +69,19 @@ class ClsRegression(Trainable):
         method, keys = config.method, config.student
         heads = _checked(method)
         student_class = _student_class(keys.name)
-        widths = {one.name: signal_width(one, method.signal) for one in data}
+        alone = not heads.regression and student_class.needs_pictures
+        taught = [one for one in data if not alone or one.targets("train") is not None]
+        widths = {one.name: signal_width(one, method.signal) for one in taught}
         if len(set(widths.values())) > 1:
             raise UserError(f"signal {method.signal!r} has several widths ({widths}): use one teacher's caches")
         seed_all(config.train.seed, "new weights")
         student = student_class.build(
-            keys, heads, method.signal, next(iter(widths.values())),
+            keys, heads, method.signal, keys.width if alone else next(iter(widths.values())),
             lambda: (text for one in data for text in captions(one, "train")),
         )  # fmt: skip
         transform = student.picture_transform if student.needs_pictures else None
         feeds, validation = (
-            [pair_feed(one, split, method.signal, student.tokenize, transform, number)
+            [pair_feed(one, split, method.signal if one in taught else None, student.tokenize, transform, number)
              for number, one in enumerate(data) if split in one.splits or split == "train"]
             for split in ("train", "val")
         )  # fmt: skip
@@ -82,19 +93,18 @@ class ClsRegression(Trainable):
     @classmethod
     def count(cls, config: Any, teacher: Teacher | None) -> Counts:
         """Parameters on the meta device; the teacher's beside them."""
-        if teacher is None:
-            raise UserError("the student's width comes from its teacher: name one ([teacher] name=..., or a cache)")
-        method = config.method
-        offered = teacher.signals()
-        if method.signal not in offered:
-            raise UserError(f"teacher gives no signal {method.signal!r}{nearest(method.signal, offered)}")
-        student_class = _student_class(config.student.name)
-        student = student_class.empty(config.student, _checked(method), method.signal, offered[method.signal].shape[-1])
+        method, student_class = config.method, _student_class(config.student.name)
+        heads = _checked(method)
+        if not heads.regression and student_class.needs_pictures:
+            width = config.student.width
+        else:
+            width = _offered_width(teacher, method.signal)
+        student = student_class.empty(config.student, heads, method.signal, width)
         with torch.device("meta"):
             _remember(student, method)
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in student.parameters()]
         trainable = sum(size for size, trained in sizes if trained)
-        return Counts(sum(size for size, _ in sizes), trainable, teacher.parameters_count())
+        return Counts(sum(size for size, _ in sizes), trainable, teacher.parameters_count() if teacher else 0)
 
     @classmethod
     def files(cls, config: Any) -> dict[str, str]:
@@ -107,10 +117,12 @@ class ClsRegression(Trainable):
         said: Aligned = self.model(batch)
         outputs = Outputs()
         for modality, vectors in said.regressed.items():
+            assert said.target is not None, "what is distilled has a teacher"
             if self.contrasts_target:
                 outputs.gathered[f"regressed_{modality}"], outputs.gathered["target"] = vectors, said.target
             else:
-                outputs.row_losses[_target_term(self.config, modality)] = cls_regression_per_row(vectors, said.target)
+                loss = soft_label_kl_per_row if self.config.target_loss == "kl" else cls_regression_per_row
+                outputs.row_losses[_target_term(self.config, modality)] = loss(vectors, said.target)
         for stage, (image, text) in said.contrasted.items():
             outputs.gathered[f"image_{stage}"], outputs.gathered[f"text_{stage}"] = image, text
         if self.memory is not None:
@@ -188,6 +200,16 @@ def _student_class(name: str) -> Any:
     return found
 
 
+def _offered_width(teacher: Teacher | None, signal: str) -> int:
+    """Width of a teacher's signal."""
+    if teacher is None:
+        raise UserError("the student's width comes from its teacher: name one ([teacher] name=..., or a cache)")
+    offered = teacher.signals()
+    if signal not in offered:
+        raise UserError(f"teacher gives no signal {signal!r}{nearest(signal, offered)}")
+    return offered[signal].shape[-1]
+
+
 def _remember(student: Any, config: ClsRegressionConfig) -> None:
     """Give the student the memory that its losses need, if they need one."""
     contrasts = config.target_loss == "contrastive-target"
@@ -205,7 +227,7 @@ def _remember(student: Any, config: ClsRegressionConfig) -> None:
 
 def _target_term(config: ClsRegressionConfig, modality: str) -> str:
     """The name of the loss of a modality and the teacher's signal."""
-    return f"{'contrastive_target' if config.target_loss == 'contrastive-target' else 'regression'}_{modality}"
+    return f"{TARGET_TERMS[config.target_loss]}_{modality}"
 
 
 def _term(stage: str) -> str:

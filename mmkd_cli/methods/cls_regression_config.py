@@ -46,9 +46,10 @@ class ClsRegressionConfig(Config):
         source="[C] MM-D2V2: one rate; beside a pretrained encoder new heads want more", gt=0, absent=1.0,
     )  # fmt: skip
 
-    target_loss: Literal["mse", "contrastive-target"] = key(
-        "mse", "of each modality and the teacher's signal: their squared error; or contrast, the pair's own signal "
-        "against those of the batch and of target_bank", source="[P] MM-D2V2: mse; S-SMKE's last: contrast",
+    target_loss: Literal["mse", "contrastive-target", "kl"] = key(
+        "mse", "of each modality and the teacher's signal: mse; contrast, the pair's own signal against those of the "
+        "batch and of target_bank; or the divergence of their softmaxes, where the signal is logits",
+        source="[P] MM-D2V2: mse; S-SMKE's last: contrast; SHRe: kl",
         absent="mse",
     )  # fmt: skip
     target_scale: float = key(

@@ -26,7 +26,8 @@ class PairFeed:
     """Texts of one split with their pictures, a row each text (`core.contracts.Feed`).
 
     text_rows, image_rows int64 [rows]: of the tables. texts, images: those in Arrow format; images is None where no
-    pixels are asked for. The picture is the view that the teacher saw: in epoch e the cache's view e mod N.
+    pixels are asked for. The picture is the view that the teacher saw: in epoch e the cache's view e mod N. targets,
+    signal: None without a teacher.
     number: of the data set among those of the run; with the row it tells pictures apart.
     """
 
@@ -36,8 +37,8 @@ class PairFeed:
     image_rows: np.ndarray
     texts: Any
     tokenize: Tokenize
-    targets: Targets
-    signal: str
+    targets: Targets | None
+    signal: str | None
     images: Any = None
     transform: PictureTransform | None = None
     number: int = 0
@@ -48,22 +49,24 @@ class PairFeed:
         return len(self.text_rows)
 
     def load(self, rows: np.ndarray, at: Position) -> Batch:
-        """input_ids and attention_mask [B, L], the signal [B, ...], picture [B] (the same where two rows have the same
-        picture, whatever data it is of), and "pixels" uint8 [B, 3, H, W]."""
+        """input_ids and attention_mask [B, L], picture [B] (the same where two rows have the same picture, whatever
+        data it is of), the signal [B, ...] if one is read, and "pixels" uint8 [B, 3, H, W]."""
         image_rows = self.image_rows[rows]
-        views = np.full(len(rows), at.epoch % self.targets.n_views) if self.targets.n_views else None
+        n_views = self.targets.n_views if self.targets is not None else 0
+        views = np.full(len(rows), at.epoch % n_views) if n_views else None
         texts = self.texts[self.text_rows[rows].tolist()].column("text").to_pylist()
         batch: Batch = {
             **self.tokenize(texts),
             "picture": torch.from_numpy(image_rows + self.number * PICTURES),
-            self.signal: dense(self.targets.gather([self.signal], image_rows, views)[self.signal]).float(),
         }
+        if self.targets is not None and self.signal is not None:
+            batch[self.signal] = dense(self.targets.gather([self.signal], image_rows, views)[self.signal]).float()
         if self.images is not None:
             batch["pixels"] = self._pixels(image_rows, views)
         return batch
 
     def _pixels(self, image_rows: np.ndarray, views: np.ndarray | None) -> Tensor:
-        assert self.transform is not None
+        assert self.transform is not None and (views is None or self.targets is not None)
         stored = self.images[image_rows.tolist()].column("image")
         pixels = []
         for place, picture in enumerate(stored):
@@ -73,11 +76,17 @@ class PairFeed:
 
 
 def pair_feed(
-    data: TrainingData, split: str, signal: str, tokenize: Tokenize, transform: PictureTransform | None, number: int
+    data: TrainingData,
+    split: str,
+    signal: str | None,
+    tokenize: Tokenize,
+    transform: PictureTransform | None,
+    number: int,
 ) -> PairFeed:
     """The texts of a split that have a picture and, like it, were not rejected.
 
-    transform: where pixels are wanted. number: of the data set among those of the run.
+    signal: None where no teacher's is read. transform: where pixels are wanted. number: of the data set among those
+    of the run.
     """
     tables = data.tables(split)
     for table in ("texts", "images"):
@@ -85,8 +94,8 @@ def pair_feed(
             raise UserError(
                 f"data {data.name!r} has no table {table!r} in {split!r}: pairs of a picture and a text are needed"
             )
-    targets = data.targets(split)
-    if targets is None:
+    targets = data.targets(split) if signal is not None else None
+    if targets is None and signal is not None:
         raise UserError(f"data {data.name!r} comes without a teacher: name a cache, or a teacher with --live")
     texts: Any = tables["texts"]
     image_rows = np.asarray(texts.with_format("numpy")["image_row"][:], dtype=np.int64)

@@ -20,11 +20,11 @@ from mmkd_cli.core.fingerprints import canonical_json
 class Aligned:
     """A student's outputs for pairs of a picture and a text.
 
-    target [B, D]: the teacher's CLS, as the student regresses it. regressed: modality -> [B, D]. contrasted:
-    stage -> (image, text), [B, P] each. image, text [B, E]: the embeddings that retrieval compares.
+    target [B, D]: the teacher's CLS, as the student regresses it; None without a teacher. regressed: modality ->
+    [B, D]. contrasted: stage -> (image, text), [B, P] each. image, text [B, E]: what retrieval compares.
     """
 
-    target: Tensor
+    target: Tensor | None
     regressed: dict[str, Tensor]
     contrasted: dict[str, tuple[Tensor, Tensor]]
     image: Tensor

@@ -170,7 +170,7 @@ class MmD2v2(nn.Module):
     def forward(self, batch: Batch) -> Aligned:
         """batch: "pixels" uint8 [B, 3, H, W], input_ids and attention_mask [B, L], and the teacher's signal [B, D]."""
         image, text = self._stages("image", batch), self._stages("text", batch)
-        target = batch[self.signal].float()
+        target = batch[self.signal].float() if self.signal in batch else None
         regressed = {}
         if self.heads.regression:
             regressed = {

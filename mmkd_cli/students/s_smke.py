@@ -1,8 +1,8 @@
-"""S-SMKE: blocks of data2vec 2.0's image model, blocks of BERT, and one block that both share (T to X of the thesis).
+"""S-SMKE and SHRe: blocks of data2vec 2.0's image model, blocks of BERT, and what both share (Q to X of the thesis).
 
-Pictures and texts go through separately. Layers: `encoder`, the first token after a modality's own blocks; `head`, in
-the teacher's space; `shared`, after the shared block, which retrieval compares. Source: public repositories
-TimCares/EV-LP (S_SMKE.py) and TimCares/MasterThesis (src/models/Sx3HRe.py, its older name).
+Pictures and texts go through separately. Layers: `encoder`, the first token after a modality's own blocks; `shared`,
+after the shared block or MLP; `head`, in the teacher's space. Retrieval compares `shared`, of an MLP `head`. Source:
+public repositories TimCares/EV-LP (S_SMKE.py) and TimCares/MasterThesis (src/models/SHRe.py; Sx3HRe.py, an older name).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmkd_cli.architectures.d2v2 import ImageEncoder, Sizes, init_bert_parameters
 from mmkd_cli.architectures.d2v2_checkpoints import load_image_checkpoint
@@ -50,6 +51,9 @@ class SSmkeConfig(Config):
     tokenizer: str | None = key(None, "folder of the tokenizer (None: text_weights)", identity=False)
     init: Literal["pretrained", "random"] = key("pretrained", "of the encoders", source="[P] pretrained")
     depth: int = key(6, "blocks of each encoder, the first ones", unit="layers", source="[P] 6 and 6", ge=1)
+    shared: Literal["block", "mlp"] = key(
+        "block", "what both modalities share: a Transformer block, or an MLP on the first token", source="[P] Q, R: mlp"
+    )
     layer_scale: float = key(
         0.2, "where the shared block's LayerScale begins; 0: it has none", source="[C] 0.2; [P] 1e-5, before it none",
         ge=0,
@@ -58,9 +62,9 @@ class SSmkeConfig(Config):
         "after", "a learned vector a modality: none, added to the embeddings, or after the encoders",
         source="[P] after them, from T2 on",
     )  # fmt: skip
-    taps: Literal["output", "both"] = key(
-        "both", "what the contrastive loss compares: the shared block's output; or its feed-forward part's hidden "
-        "layer, too, in two terms that are averaged", source="[C] both in every commit",
+    taps: Literal["output", "both", "all"] = key(
+        "both", "what the contrastive loss compares: the output of what is shared; its feed-forward part's hidden "
+        "layer, too; and the head's output: terms that are averaged", source="[C] S-SMKE: both; [P] SHRe's MLP: all",
     )  # fmt: skip
     width: int = key(768, "width of data2vec 2.0; the feed-forward is four times it", source="[P] base", ge=8)
     heads: int = key(12, "attention heads of data2vec 2.0 and of the shared block", source="[P] base", ge=1)
@@ -78,10 +82,24 @@ class SSmkeConfig(Config):
         )  # fmt: skip
 
 
-class Taps(nn.Module):
-    """What the contrastive loss compares of the shared block, unprojected, with a learned logit scale each.
+class SharedMlp(nn.Module):
+    """SHRe's: linear, GELU, norm, linear. The head's norm and linear layer follow."""
 
-    dims: stage -> width: `hidden` of the feed-forward part, `output`.
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1, self.norm = new_linear(width, 4 * width, bias=True), nn.LayerNorm(4 * width, eps=1e-6)
+        self.fc2 = new_linear(4 * width, width, bias=True)
+
+    def forward(self, x: Tensor, attend: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The first token of x [B, L, D] -> [B, 1, D], and fc1's output before its activation [B, 1, 4 D]."""
+        hidden = self.fc1(x[:, :1])
+        return self.fc2(self.norm(F.gelu(hidden))), hidden
+
+
+class Taps(nn.Module):
+    """What the contrastive loss compares of what is shared, unprojected, with a learned logit scale each.
+
+    dims: stage -> width: `hidden` of the feed-forward part, `output`, `head`.
     """
 
     def __init__(self, dims: Mapping[str, int]) -> None:
@@ -111,7 +129,9 @@ class SSmke(nn.Module):
         self._tokenizer = tokenizer
         self._loaded_from: Path | None = None
         self.image, self.text = image, text
-        self.shared = SharedBlock(width, config.heads, config.layer_scale, config.dropout)
+        self.shared: nn.Module = SharedMlp(width)
+        if config.shared == "block":
+            self.shared = SharedBlock(width, config.heads, config.layer_scale, config.dropout)
         typed = MODALITIES if config.token_types != "none" else ()
         self.types = nn.ParameterDict({modality: 0.02 * torch.randn(width) for modality in typed})
         self.head: nn.Module | None = None
@@ -119,9 +139,13 @@ class SSmke(nn.Module):
             self.head = nn.Sequential(nn.LayerNorm(width, eps=1e-6), new_linear(width, target_width, bias=True))
         self.projections: Taps | None = None
         if heads.layout is not None:
-            hidden = {"hidden": 4 * width} if config.taps == "both" else {}
-            self.projections = Taps({**hidden, "output": width})
-        self.layers = ("encoder", *(("head",) if heads.regression else ()), "shared")
+            if config.taps == "all" and self.head is None:
+                raise UserError("student.taps=all is of the head, and nothing is distilled: set student.taps=both")
+            dims = {"hidden": 4 * width, "output": width, "head": target_width}
+            kept = {"output": ("output",), "both": ("hidden", "output"), "all": tuple(dims)}[config.taps]
+            self.projections = Taps({stage: dims[stage] for stage in kept})
+        head = ("head",) if heads.regression else ()
+        self.layers = ("encoder", *head, "shared") if config.shared == "block" else ("encoder", "shared", *head)
 
     @classmethod
     def build(
@@ -180,10 +204,12 @@ class SSmke(nn.Module):
         image, text = said["image"], said["text"]
         regressed = {}
         if self.head is not None:
-            regressed = {modality: self.head(stages["output"]) for modality, stages in said.items()}
+            for modality, stages in said.items():
+                regressed[modality] = stages["head"] = self.head(stages["output"])
         taps = self.projections.stages if self.projections is not None else ()
         contrasted = {stage: (image[stage], text[stage]) for stage in taps}
-        return Aligned(batch[self.signal].float(), regressed, contrasted, image["output"], text["output"])
+        target = batch[self.signal].float() if self.signal in batch else None
+        return Aligned(target, regressed, contrasted, image["output"], text["output"])
 
     def parts_without_decay(self) -> dict[str, list[nn.Parameter]]:
         """Parameters that weight-decay rules name: the text embedding table, all embedding tables, the image's CLS."""
@@ -233,9 +259,9 @@ class SSmke(nn.Module):
 
     # ------------------------------------------------------------------------------------------ inside
     def _stages(self, modality: str, batch: Batch) -> dict[str, Tensor]:
-        """The first token after a modality's own blocks [B, D], in the shared block's hidden layer [B, 4 D], and after
-        it [B, D]."""
-        device = self.shared.q_bias.device
+        """The first token after a modality's own blocks [B, D], in the hidden layer of what is shared [B, 4 D], and
+        after it [B, D]."""
+        device = self.image.embed.cls_token.device
         offset = self.types[modality] if self.types else None
         before = offset if self.config.token_types == "before" else None
         attend: Tensor | None = None

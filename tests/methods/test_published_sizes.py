@@ -13,6 +13,9 @@ from mmkd_cli.stages import distill
 FOLDER = Path(__file__).parents[2] / "examples" / "mm-d2v2"
 BLOCK, IMAGE_EMBEDDING, TEXT_EMBEDDING = 7_087_872, 592_896 + 150_528, 38_999_808
 BERT_EMBEDDING = (30_522 + 512 + 2 + 2) * 768  # words, positions, types, and the norm
+SHARED = BLOCK - 768  # keys have no bias
+MLP = 768 * 3072 + 3072 + 2 * 3072 + 3072 * 768 + 768
+HEAD = 2 * 768 + 768 * 1000 + 1000
 PROJECTION, LOGIT_SCALE = 768 * 768, 1
 
 
@@ -69,7 +72,7 @@ def test_full_size_counts_of_one_modality(
 def test_full_size_counts_of_s_smke(variant: str) -> None:
     path = FOLDER / "configs" / f"{variant}.toml"
     config = resolved(path)
-    shared = BLOCK - 768 + (2 * 768 if config.student.layer_scale else 0)  # keys have no bias
+    shared = SHARED + (2 * 768 if config.student.layer_scale else 0)
     types = 0 if config.student.token_types == "none" else 2 * 768
     head = 2 * 768 + 768 * 768 + 768
     trainable = IMAGE_EMBEDDING - 150_528 + BERT_EMBEDDING + 12 * BLOCK + shared + types + head + 2
@@ -79,6 +82,26 @@ def test_full_size_counts_of_s_smke(variant: str) -> None:
     assert distill.describe(config)["parameters"] == {"total": total, "trainable": trainable}
     assert trainable / 1e6 == pytest.approx(117.2, rel=0.005)
     assert f"# {trainable / 1e6:.2f} of {total / 1e6:.2f} M parameters are trained" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("variant", "published", "added"),
+    [
+        *((variant, 115.0, MLP + HEAD + 3) for variant in "qrmn"),
+        ("s", 117.4, SHARED + HEAD + 1),
+        ("y1", 117.4, SHARED + 4 * 768 + HEAD + 2),
+        *((variant, 117.2, SHARED + 4 * 768 + 2 * 768 + 768 * 768 + 768 + 2) for variant in ("y2", "y3")),
+        ("y4", 116.6, SHARED + 4 * 768 + 2),
+    ],
+)
+def test_full_size_counts_of_shre_and_of_other_teachers(variant: str, published: float, added: int) -> None:
+    path = FOLDER / "configs" / f"{variant}.toml"
+    counted = distill.describe(resolved(path))
+    trainable = IMAGE_EMBEDDING - 150_528 + BERT_EMBEDDING + 12 * BLOCK + added
+    assert counted["parameters"] == {"total": trainable + 150_528, "trainable": trainable}
+    assert trainable / 1e6 == pytest.approx(published, rel=0.005)
+    assert f"# {trainable / 1e6:.2f} of {(trainable + 150_528) / 1e6:.2f} M parameters" in path.read_text()
+    assert (counted["teacher_parameters"] == 0) == (variant == "y4")
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.toml")), ids=lambda path: path.stem)

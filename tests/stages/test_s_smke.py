@@ -1,4 +1,4 @@
-"""S-SMKE from data to a score: twenty steps of T3, U2 and X, from a cache and live, and retrieval by each."""
+"""S-SMKE and SHRe from data to a score: twenty steps of five variants, from a cache and live, and retrieval by each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mmkd_cli.stages import distill, evaluate
+from mmkd_cli.stages import cache_teacher, distill, evaluate
 from tests.stages.small_chain import config_of, context, make_chain, teacher_keys
 from tests.students import small_students
 
@@ -18,6 +18,9 @@ CDL = {"method__target_loss": "contrastive-target"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "t3": {"student__layer_scale": 1e-5},
     "u2": {"method__bank__size": 32, "method__bank__keys": "average", "method__bank__start": "random"},
+    "q": {"method__target_loss": "kl", "method__signal": "logits", "student__shared": "mlp", "student__taps": "all",
+          "student__token_types": "none"},
+    "y4": {"method__regression_weight": 0.0},
     "x": {**CDL, "method__target_bank": 48, "method__target_bank_start": "random"},
 }  # fmt: skip
 
@@ -25,7 +28,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("chain")
-    make_chain(folder)
+    root = make_chain(folder)
+    stored = {"data": "squares", "signals": ("logits",), "cache__dtype": "float32", "cache__threads": 1}
+    cache_teacher.run(config_of(cache_teacher, **stored, **teacher_keys(folder)), context(root, "logits"))
     small_students.d2v2_files(folder / "weights")
     small_students.bert_folder(folder / "bert")
     return folder
@@ -46,11 +51,13 @@ def trained(chain: Path, name: str, **keys: Any) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_twenty_steps_and_a_score(chain: Path, variant: str) -> None:
-    steps = trained(chain, variant, cache="vit", **VARIANTS[variant])
-    target = "contrastive_target" if variant == "x" else "regression"
-    parts = {f"{target}_image", f"{target}_text", "contrastive", "contrastive_hidden"}
+    named = {} if variant == "y4" else {"cache": "logits" if variant == "q" else "vit"}
+    steps = trained(chain, variant, **named, **VARIANTS[variant])
+    target = {"x": "contrastive_target", "q": "kl"}.get(variant, "regression")
+    parts = {"contrastive", "contrastive_hidden", *(() if variant == "y4" else (f"{target}_image", f"{target}_text"))}
     assert len(steps) == 20 and all(parts <= line.keys() for line in steps)
-    first, last = (sum(line[f"{target}_text"] for line in part) for part in (steps[:4], steps[-4:]))
+    told = "contrastive" if variant == "y4" else f"{target}_text"
+    first, last = (sum(line[told] for line in part) for part in (steps[:4], steps[-4:]))
     assert last < first
     scored = config_of(evaluate, bench__name="retrieval", model=variant, data="squares", split="val")
     said = evaluate.run(scored, context(chain / "work"))

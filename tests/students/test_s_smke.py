@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -95,6 +96,52 @@ def test_its_losses_are_those_of_the_thesis(tmp_path: Path, taps: str) -> None:
         torch.testing.assert_close(joint["contrastive_hidden"], contrast("hidden"), atol=1e-4, rtol=1e-4)
     assert trainable.weights["contrastive"] == (0.5 if taps == "both" else 1.0)
     assert trainable.weights["regression_text"] == 0.5
+
+
+def test_shre_shares_an_mlp_with_three_taps(tmp_path: Path) -> None:
+    keys = {"shared": "mlp", "taps": "all", "token_types": "none"}
+    trainable = built(config(tmp_path, **keys), target_loss="kl")
+    model, said = trainable.model.eval(), batch(trainable)
+    outputs = trainable.forward(said)
+    joint = trainable.joint_losses(outputs.gathered)
+    layers: dict[str, list[Tensor]] = {"hidden": [], "output": [], "head": []}
+    for modality in ("image", "text"):
+        first = model._stages(modality, said)["encoder"]
+        hidden = F.linear(first, model.shared.fc1.weight, model.shared.fc1.bias)
+        inner = F.layer_norm(F.gelu(hidden), (4 * WIDTH,), model.shared.norm.weight, model.shared.norm.bias, 1e-6)
+        output = F.linear(inner, model.shared.fc2.weight, model.shared.fc2.bias)
+        logits = model.head[1](F.layer_norm(output, (WIDTH,), model.head[0].weight, model.head[0].bias, 1e-6))
+        for stage, value in (("hidden", hidden), ("output", output), ("head", logits)):
+            layers[stage].append(F.normalize(value, dim=1))
+        p, q = said["image_cls"].softmax(dim=1), logits.softmax(dim=1)
+        torch.testing.assert_close(
+            outputs.row_losses[f"kl_{modality}"], (p * (p / q).log()).sum(dim=1), atol=1e-4, rtol=1e-4
+        )
+    for stage, (a, b) in layers.items():
+        scores = a @ b.T / 0.07
+        expected = (F.cross_entropy(scores, torch.arange(4)) + F.cross_entropy(scores.T, torch.arange(4))) / 2
+        name = "contrastive" if stage == "output" else f"contrastive_{stage}"
+        torch.testing.assert_close(joint[name], expected, atol=1e-4, rtol=1e-4)
+        assert trainable.weights[name] == pytest.approx(1 / 3)
+    assert model.layers[-1] == "head" and trainable.weights["kl_text"] == 0.5
+    torch.stack([*(rows.mean() for rows in outputs.row_losses.values()), *joint.values()]).sum().backward()
+    small_students.gradients_reach_exactly_the_trainable(model)
+
+
+def test_without_a_teacher_there_is_no_head(tmp_path: Path) -> None:
+    student = config(tmp_path)
+    stage = SimpleNamespace(
+        method=ClsRegressionConfig(regression_weight=0.0, contrastive_weight=1.0), student=student, train=TrainConfig()
+    )
+    assert ClsRegression.signals(stage, {"images", "texts"}) == ()
+    trainable = ClsRegression.build(stage, [replace(pairs(), targets=lambda split: None)], "cpu")
+    outputs = trainable.forward(batch(trainable))
+    assert trainable.model.head is None and outputs.row_losses == {}
+    assert "head" not in trainable.model.layers
+    sizes = [p.numel() for p in trainable.model.parameters()]
+    assert ClsRegression.count(stage, None).total == sum(sizes)
+    with pytest.raises(UserError, match=r"student\.taps=all is of the head"):
+        built(config(tmp_path, taps="all"), regression_weight=0.0)
 
 
 @pytest.mark.parametrize("token_types", ["none", "before", "after"])
