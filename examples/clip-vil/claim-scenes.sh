@@ -4,7 +4,7 @@
 # (R2R, by navigation.sh), and CLIP-ViL_p's stream with and without its pre-training on captions.
 # Run it again after any interruption: what is done is not done again.
 #
-#   ENCODERS         default "tiny-clip class labels nothing": the shipped CLIP, and what encoders.py is told
+#   ENCODERS         default "tiny-clip shape colour-shape labels nothing": the shipped CLIP, and what encoders.py is told
 #   STEPS            of the training of those; default 1000, as of the tiny CLIP
 #   SEEDS            of what is trained on frozen encoders; default "0 1 2"
 #   TASKS, MODELS    default "vqa snli-ve r2r", "head scratch pretrained"
@@ -15,7 +15,7 @@ set -eu
 cd "$(dirname "$0")"
 ROOT="${MMKD_ROOT:-mmkd-work}"
 export MMKD_ROOT="$ROOT" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" HF_HUB_OFFLINE=1
-ENCODERS="${ENCODERS:-tiny-clip class labels nothing}" TASKS="${TASKS:-vqa snli-ve r2r}"
+ENCODERS="${ENCODERS:-tiny-clip shape colour-shape labels nothing}" TASKS="${TASKS:-vqa snli-ve r2r}"
 MODELS="${MODELS:-head scratch pretrained}"
 
 python small_bert.py --out "$ROOT/bert"
@@ -40,12 +40,13 @@ compared() { # ENCODER SEED
     for model in $MODELS; do
         case "$model-$encoder" in
             head-*) of="--config claim/head.toml" ;;
-            *-labels | *-nothing) continue ;; # the paper's comparison is enough
-            scratch-*) of="--config claim/stream.toml --set student.weights=$ROOT/bert" ;;
-            *)
+            scratch-tiny-clip | scratch-colour-shape)
+                of="--config claim/stream.toml --set student.weights=$ROOT/bert" ;;
+            pretrained-tiny-clip | pretrained-colour-shape)
                 of="--config claim/stream.toml --model $encoder-stream-s$seed"
                 mmkd distill --config claim/pretraining.toml --set "student.weights=$ROOT/bert" --data captioned \
                     --cache "captioned-$encoder" --seed "$seed" --name "$encoder-stream-s$seed" ${MORE:-} ;;
+            *) continue ;; # two encoders show what pre-training gains
         esac
         for task in $TASKS; do
             [ "$task" = r2r ] || answered "$encoder-$model-$task-s$seed" "$encoder" "$task" "$seed" $of

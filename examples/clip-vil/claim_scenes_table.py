@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,16 +66,17 @@ def shown(own: tuple[Values, list[str]] | None, less: tuple[Values, list[str]] |
 
 
 def heads() -> None:
-    """Each encoder under each head, and encoders less one another."""
+    """Each encoder under each head, and CLIP less each of the others."""
     table(["encoder", *HEADS])
     by = {name: [found(name, score, "head") for score in HEADS.values()] for name in ENCODERS}
     for name, own in by.items():
         if any(own):
             row(ENCODERS[name], [shown(one) for one in own])
-    for first, second in combinations(by, 2):
-        cells = [shown(one, other) if one and other else "" for one, other in zip(by[first], by[second], strict=True)]
+    clip, *others = by
+    for other in others:
+        cells = [shown(one, less) if one and less else "" for one, less in zip(by[clip], by[other], strict=True)]
         if any(cells):
-            row(f"{ENCODERS[first]} less {ENCODERS[second]}", cells)
+            row(f"{ENCODERS[clip]} less {ENCODERS[other]}", cells)
 
 
 def streams() -> None:

@@ -1,10 +1,10 @@
 """Train an image encoder for the comparison of claim-scenes.sh: the tiny CLIP's, without its captions.
 
-    python encoders.py --told class --out FOLDER
+    python encoders.py --told shape --out FOLDER
 
-class: one label a picture, as ImageNet has it: which of the kinds of object (a colour with a shape) its largest object
-is. labels: all shapes and all colours that are there, which is what captions name. Both have a linear map from the
-pooled vector. nothing: weights of zero, so that every picture looks the same.
+shape: one class a picture, as ImageNet has it: what kind of object its largest one is. colour-shape: the same of finer
+kinds, a colour with a shape. labels: all shapes and all colours that are there, which is what captions name. These have
+a linear map from the pooled vector. nothing: weights of zero, so that every picture looks the same.
 
 The pictures, their order and number, the tower with its pooling, the optimiser and its schedule are those of
 ../tiny/clip.py. The folder is open_clip's own; a text tower that was never trained is in it, too.
@@ -33,7 +33,7 @@ from mmkd_cli import scenes
 from mmkd_cli.scenes import Scene
 
 WORDS = (*scenes.SHAPES, *scenes.COLOURS)
-OUTPUTS = {"class": len(scenes.CLASS_NAMES["colour-shape"]), "labels": len(WORDS)}
+OUTPUTS = {"shape": len(scenes.SHAPES), "colour-shape": len(scenes.CLASS_NAMES["colour-shape"]), "labels": len(WORDS)}
 SCORED = 1000
 """Pictures of the validation split."""
 
@@ -54,21 +54,20 @@ class Labelled(nn.Module):
     def loss(self, rows: Sequence[Scene]) -> Tensor:
         """Cross-entropy of the class, or the sum of those of each word."""
         logits = self(clip.pixels(rows))
-        if self.told == "class":
-            return F.cross_entropy(logits, classes(rows))
-        return F.binary_cross_entropy_with_logits(logits, words(rows), reduction="sum") / len(rows)
+        if self.told == "labels":
+            return F.binary_cross_entropy_with_logits(logits, words(rows), reduction="sum") / len(rows)
+        return F.cross_entropy(logits, self.classes(rows))
 
     @torch.no_grad()
     def score(self, rows: Sequence[Scene]) -> float:
         """Percent of classes, or of words that are there or not."""
         logits = torch.cat([self(clip.pixels(rows[at : at + 200])) for at in range(0, len(rows), 200)])
-        right = logits.argmax(1) == classes(rows) if self.told == "class" else (logits > 0) == words(rows).bool()
+        right = (logits > 0) == words(rows) if self.told == "labels" else logits.argmax(1) == self.classes(rows)
         return 100 * right.float().mean().item()
 
-
-def classes(rows: Sequence[Scene]) -> Tensor:
-    """int64 [B]."""
-    return torch.tensor([scenes.class_label(row, "colour-shape") for row in rows])
+    def classes(self, rows: Sequence[Scene]) -> Tensor:
+        """int64 [B]."""
+        return torch.tensor([scenes.class_label(row, self.told) for row in rows])
 
 
 def words(rows: Sequence[Scene]) -> Tensor:

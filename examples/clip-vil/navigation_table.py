@@ -16,8 +16,9 @@ from mmkd_cli.core.paths import default_root
 AGENTS = ("stop", "random", "shortest-random", "shortest")
 ENCODERS = {
     "tiny-clip": "tiny CLIP",
-    "class": "one class a picture",
-    "labels": "labels of all that is there",
+    "shape": "class: shape",
+    "colour-shape": "class: colour and shape",
+    "labels": "labels of all objects",
     "nothing": "no picture",
 }
 """An encoder's folder, and how tables name it."""

@@ -77,7 +77,7 @@ def test_daquars_arms_differ_by_their_pictures_alone(tmp_path: Path, monkeypatch
 
 
 def test_encoders_differ_by_their_cells_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code, ran = vlkd.commands(tmp_path, "claim-scenes.sh", SEEDS="0 1", ENCODERS="tiny-clip class nothing")
+    code, ran = vlkd.commands(tmp_path, "claim-scenes.sh", SEEDS="0 1", ENCODERS="tiny-clip colour-shape nothing")
     assert code == 0
     runs = {
         name: vlkd.effective(words, monkeypatch)
@@ -91,12 +91,12 @@ def test_encoders_differ_by_their_cells_alone(tmp_path: Path, monkeypatch: pytes
         f"nothing-{one}s{seed}" for one in ("head-vqa-", "head-snli-ve-", "") for seed in (0, 1)
     }
     for name in kinds:
-        one, other = runs[f"tiny-clip-{name}"], runs[f"class-{name}"]
-        assert one.pop("cache").replace("tiny-clip", "class") == other.pop("cache")
-        assert one.pop("model", "").replace("tiny-clip", "class") == other.pop("model", "")
+        one, other = runs[f"tiny-clip-{name}"], runs[f"colour-shape-{name}"]
+        assert one.pop("cache").replace("tiny-clip", "colour-shape") == other.pop("cache")
+        assert one.pop("model", "").replace("tiny-clip", "colour-shape") == other.pop("model", "")
         assert one == other and one["train"]["seed"] == int(name[-1])
     for task in ("vqa", "snli-ve"):
-        scratch, pretrained = (runs[f"class-{model}-{task}-s0"] for model in ("scratch", "pretrained"))
+        scratch, pretrained = (runs[f"colour-shape-{model}-{task}-s0"] for model in ("scratch", "pretrained"))
         assert scratch["student"].pop("weights").endswith("/bert") and "model" not in scratch
         assert pretrained == scratch
     for stage in ("prepare-data", "cache-teacher", "generate", "evaluate"):
@@ -109,14 +109,14 @@ def test_the_claim_on_scenes_runs_in_a_tiny_form(tmp_path: Path, warm: Warm) -> 
     given = {
         **os.environ, "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(FOLDER.parents[1]), "MMKD_ROOT": str(tmp_path / "root"), "SEEDS": "0",
-        "ENCODERS": "class", "STEPS": "2", "TASKS": "snli-ve", "MODELS": "pretrained", "TRAIN": "64", "TEST": "32",
-        "MORE": "--set train.max_steps=2",
+        "ENCODERS": "colour-shape", "STEPS": "2", "TASKS": "snli-ve", "MODELS": "pretrained", "TRAIN": "64",
+        "TEST": "32", "MORE": "--set train.max_steps=2",
     }  # fmt: skip
     script = ["sh", str(FOLDER / "claim-scenes.sh")]
     done = subprocess.run(script, env=given, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if "|" in line]
-    (measured,) = [row for row in rows if row[0] == "one class a picture"]
+    (measured,) = [row for row in rows if row[0] == "class: colour and shape"]
     assert [bool(cell) for cell in measured[1:]] == [False, False, False, False, True, False]
-    judged = tmp_path / "root" / "results" / "class-pretrained-snli-ve-s0" / "predictions.jsonl"
+    judged = tmp_path / "root" / "results" / "colour-shape-pretrained-snli-ve-s0" / "predictions.jsonl"
     assert len(judged.read_text().splitlines()) == 32 * 3
