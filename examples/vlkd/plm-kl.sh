@@ -8,7 +8,7 @@
 #   SEEDS            default "0 1 2"
 #   LM_EPOCHS        of the language models, default 4
 #   CLIP_STEPS       of the small CLIP before, default 470: five epochs
-#   STEPS            of each arm, default 250
+#   STEPS            of each arm, default 150
 #   TEXTS            held-out captions of the KL, default 2000
 #   OMP_NUM_THREADS  default 1, with two trainings side by side
 set -eu
@@ -50,7 +50,7 @@ wait $one
 arm() { # NAME --method ... --data ...
     name="$1-s$seed"; shift
     mmkd distill --config plm-kl.toml --name "$name" --seed "$seed" "$@" \
-        --set "student.arch=local-dir:$ROOT/runs/clip/model" --set "train.max_steps=${STEPS:-250}"
+        --set "student.arch=local-dir:$ROOT/runs/clip/model" --set "train.max_steps=${STEPS:-150}"
     retrieved "$name"
 }
 

@@ -52,7 +52,7 @@ def test_the_arms_differ_by_their_method_alone(tmp_path: Path, monkeypatch: pyte
         for arm in arms:
             run = runs[f"{arm}-s{seed}"]
             assert {**run["train"], "epochs": 0} == {**control["train"], "epochs": 0}  # max_steps is what counts
-            assert run["train"]["max_steps"] == 250 and run["train"]["seed"] == seed
+            assert run["train"]["max_steps"] == 150 and run["train"]["seed"] == seed
             assert run["student"] == control["student"]
             shared = (run["method"].keys() & control["method"].keys()) - {"name"}
             assert {"tune", "contrastive_weight", "captions"} < shared
