@@ -7,7 +7,8 @@ ones would have given. Behind a semicolon the smallest and the largest seed.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,3 +50,27 @@ def table(columns: Sequence[str]) -> None:
     print()
     row(columns[0], columns[1:])
     row("---", ["---"] * (len(columns) - 1))
+
+
+def caption_scores(rows: Mapping[str, str]) -> None:
+    """Print CIDEr and BLEU-4, both x 100, of results `NAME[-sSEED][-shuffled]-SPLIT` of val and test. rows: NAME, and
+    NAME-shuffled, to its title. Of several seeds the mean, the smallest and the largest; of one its 95 % interval."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for result in artifacts.every(default_root(), "result"):
+        name = re.fullmatch(r"(.+?)(-s\d+)?(-shuffled)?-(val|test)", result.name)
+        if result.manifest and name and name[1] + (name[3] or "") in rows:
+            scores = json.loads((result.path / "scores.json").read_text(encoding="utf-8"))
+            found.setdefault((name[4], name[1] + (name[3] or "")), []).append(scores)
+    for split in ("val", "test"):
+        table([split, "CIDEr", "BLEU-4"])
+        for name, title in rows.items():
+            if of := found.get((split, name), []):
+                row(title, [_scored(of, metric) for metric in ("CIDEr", "Bleu_4")])
+
+
+def _scored(scores: Sequence[dict[str, Any]], metric: str) -> str:
+    values = [100 * one["metrics"][metric] for one in scores]
+    if len(values) > 1:
+        return f"{np.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+    low, high = scores[0].get("intervals", {}).get(metric, (None, None))
+    return f"{values[0]:.1f}" + (f" ({100 * low:.1f} to {100 * high:.1f})" if low is not None else "")

@@ -39,13 +39,15 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
 def mmkd(tmp_path: Path, warm: Warm) -> Run:
     """Run `mmkd ARGS...` in a process of its own; the root is tmp_path/work. `code` is the exit code to expect.
 
-    With `env` the process is a new one; without, it is one that begins with everything imported.
+    The process begins with everything imported; a `fresh` one imports for itself, with what `env` says of that.
     """
 
-    def run(*args: object, code: int = 0, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        *args: object, code: int = 0, env: dict[str, str] | None = None, fresh: bool = False
+    ) -> subprocess.CompletedProcess[str]:
         words = ["-m", "mmkd_cli", *map(str, args)]
         given = {**os.environ, "MMKD_ROOT": str(tmp_path / "work"), "OMP_NUM_THREADS": "1", **(env or {})}
-        command = [sys.executable, *words] if env else [sys.executable, "-S", warm_file, warm.start(), *words]
+        command = [sys.executable, *words] if fresh else [sys.executable, "-S", warm_file, warm.start(), *words]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=given, check=False)
         assert done.returncode == code, f"exit {done.returncode}, expected {code}\n{done.stdout}\n{done.stderr}"
         return done

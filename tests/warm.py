@@ -76,12 +76,15 @@ def _serve(place: str) -> None:
                     _run(client)
                 waiting[child] = client
             for child in [*waiting]:
-                if os.waitpid(child, os.WNOHANG)[0]:
-                    waiting.pop(child).close()
+                ended, status = os.waitpid(child, os.WNOHANG)
+                if ended:
+                    with waiting.pop(child) as client:
+                        code = os.waitstatus_to_exitcode(status)
+                        client.sendall(b"%d\n" % (code if code >= 0 else 128 - code))  # as a shell says signals
 
 
 def _run(client: socket.socket) -> None:
-    """In the child: be the process that was asked for. It says its exit code and ends."""
+    """In the child: be the process that was asked for."""
     import atexit
     import runpy
     import traceback
@@ -117,8 +120,7 @@ def _run(client: socket.socket) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
-        client.sendall(b"%d\n" % int(code or 0))
-        os._exit(0)
+        os._exit(int(code or 0))
 
 
 class Warm:

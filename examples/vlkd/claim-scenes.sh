@@ -1,6 +1,7 @@
 #!/bin/sh
 # VLKD's claim on the built-in world: a BART that never saw a picture captions and answers with no further training. Each
-# of the three losses is left out in turn. Beside it the same with pictures shuffled, and what was lost of text.
+# of the three losses is left out in turn. Beside it the same with pictures shuffled, how near its encoder comes to the
+# joint space (retrieval), and what was lost of text.
 # Run it again after any interruption: what is done is not done again.
 #
 #   SEEDS, ARMS      default "0 1 2", "all no-ttdm no-itcl no-icti"
@@ -45,6 +46,7 @@ taught() { # NAME [more]
     mmkd generate --task vqa $writes --questions "$ROOT/shuffled-questions.json" --name "$name-shuffled-said"
     answers_scored "$name" "$name-said"
     answers_scored "$name-shuffled" "$name-shuffled-said"
+    mmkd evaluate --bench retrieval --model "$name" --data world --cache joint --split test --name "$name-retrieved"
     python text_kept.py --model "$ROOT/runs/$name/model" --items "${TEXTS:-1000}" \
         --out "$ROOT/text/$name.json"
 }

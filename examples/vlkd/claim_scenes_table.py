@@ -1,7 +1,7 @@
 """The tables of claim-scenes.sh, from the results in the root.
 
-CIDEr x 100; answers by the official accuracy in percent; cells as ../tables.py has them. Texts: the mean over seeds,
-and the smallest and largest.
+CIDEr x 100; answers by the official accuracy in percent; cells as ../tables.py has them. Retrieval and texts:
+the mean over seeds, and the smallest and largest.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tables import Values, cell, lines, row, table
 
+from mmkd_cli.core import artifacts
 from mmkd_cli.core.paths import default_root
 from mmkd_cli.data.prepared import open_data
 from mmkd_cli.metrics.vqa import vqa_accuracy
@@ -87,6 +88,18 @@ def commonest(asked: Sequence[dict[str, Any]]) -> Values:
     return np.array([[100 * vqa_accuracy(says[one["question_type"]], people[one["id"]]) for one in asked]])
 
 
+def retrieval(runs: dict[str, list[str]]) -> None:
+    """Recall of the encoder's vectors of captions and the teacher's of pictures."""
+    columns = {f"{way.replace('_', ' ')} R@{k}": f"{way}_recall@{k}"
+               for way in ("image_to_text", "text_to_image") for k in (1, 10)}  # fmt: skip
+    table(["retrieval", *columns])
+    for title, names in runs.items():
+        folders = [artifacts.locate(default_root(), f"{name}-retrieved", "result") for name in names]
+        scores = [json.loads((folder / "scores.json").read_text(encoding="utf-8"))["metrics"] for folder in folders]
+        found = [[one[column] for one in scores] for column in columns.values()]
+        row(title, [f"{np.mean(own):.1f} ({min(own):.1f} to {max(own):.1f})" for own in found])
+
+
 def texts(runs: dict[str, list[str]]) -> None:
     """What text_kept.py says of texts that were never read, before and after."""
     folder: Path = default_root() / "text"
@@ -106,6 +119,7 @@ def main() -> None:
     print("seeds:", ", ".join(f"{title} {len(names)}" for title, names in runs.items()))
     captions(runs)
     answers(runs)
+    retrieval(runs)
     texts(runs)
 
 

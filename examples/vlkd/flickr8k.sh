@@ -5,6 +5,7 @@
 # Run it again after any interruption: what is done is not done again.
 #
 #   MMKD_TEST_DATA   folder with flickr8k/ and weights/tf_efficientnet_lite0/ (tests/README.md)
+#   SEEDS            of VLKD and of the captioner; default "0"
 #   PRECISION        of the BARTs' training; default float32, bfloat16 is faster where the processor has it (AVX-512 BF16)
 #   OMP_NUM_THREADS  default 1, with two runs side by side
 set -eu
@@ -48,17 +49,20 @@ captioned() { # RUN
 }
 
 taught() { # RUN [more]
-    run="$1"; shift
+    run="$1-s$seed"; shift
     mmkd distill --config flickr8k.toml --data flickr8k --cache joint --set "student.weights=$ROOT/caption-bart" \
-        --set "train.precision=$PRECISION" --name "$run" "$@"
+        --set "train.precision=$PRECISION" --seed "$seed" --name "$run" "$@"
     captioned "$run"
 }
 
-taught spans &
-one=$!
-taught whole --set "method.mask_ratio=[0.2, 0.9]" --set method.mask_whole=0.5
-wait $one
-mmkd finetune --task caption --model "hf:$ROOT/random-bart" --data flickr8k --cache joint --name captioner \
-    --set train.batch_size=128 --set train.peak_lr=1e-3 --set train.max_steps=600 --set student.max_tokens=40 \
-    --set "train.precision=$PRECISION"
-captioned captioner
+for seed in ${SEEDS:-0}; do
+    taught spans &
+    one=$!
+    taught whole --set "method.mask_ratio=[0.2, 0.9]" --set method.mask_whole=0.5
+    wait $one
+    mmkd finetune --task caption --model "hf:$ROOT/random-bart" --data flickr8k --cache joint --seed "$seed" \
+        --name "captioner-s$seed" --set train.batch_size=128 --set train.peak_lr=1e-3 --set train.max_steps=400 \
+        --set student.max_tokens=40 --set "train.precision=$PRECISION"
+    captioned "captioner-s$seed"
+done
+python flickr8k_table.py

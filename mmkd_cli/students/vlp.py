@@ -24,6 +24,7 @@ from mmkd_cli.core.contracts import Batch, Teacher
 from mmkd_cli.core.errors import Refused, UserError
 from mmkd_cli.core.hub import hub_folder
 from mmkd_cli.data.signals import GRID, GRID_MASK
+from mmkd_cli.metrics.vqa import normalized
 from mmkd_cli.students.alignment import read_heads, save_heads
 from mmkd_cli.students.cells import by_picture
 from mmkd_cli.students.grid_answerers import Vocabulary, asked_batch
@@ -206,8 +207,9 @@ class Vlp(nn.Module):
         """The head of a run that knows these answers: its layers, and the rows of answers that both have; others 0."""
         own = {name: value for name, value in self._heads().items() if name.startswith("answers.")}
         assert self.vocabulary is not None
-        row = {answer: place for place, answer in enumerate(known)}
-        shared = [(place, row[one]) for place, one in enumerate(self.vocabulary.answers) if one in row]
+        row = {normalized(answer): place for place, answer in enumerate(known)}  # as pre-training reads answers
+        shared = [(place, row[said]) for place, one in enumerate(self.vocabulary.answers)
+                  if (said := normalized(one)) in row]  # fmt: skip
         for name, value in own.items():
             given = state[name]
             if name.startswith(f"answers.{len(self.answers or ()) - 1}."):

@@ -64,7 +64,7 @@ class AnsweringConfig(Config):
     )  # fmt: skip
     normalize: bool = key(
         False, "answers as VQA's official script normalises them; false: as they stand, where exact strings are scored",
-        source="[C] VQA v2's answers alone are normalised",
+        source="[C] VQA v2's answers alone are normalised", absent=True,
     )  # fmt: skip
     loss_scale: float = key(
         1.0, "of the loss; it matters to a tower's SGD and to train.clip_norm", source="[C] mmf", absent=1.0, gt=0
@@ -75,7 +75,8 @@ class VqaAnsweringConfig(AnsweringConfig):
     """Keys of the task `vqa`."""
 
     name: str = key("vqa", "the task")
-    normalize: bool = key(True, "as of `gqa`; false where exact strings are scored (DAQUAR)", source="[C] mmf")
+    normalize: bool = key(True, "as of `gqa`; false where exact strings are scored (DAQUAR)", source="[C] mmf",
+                          absent=True)  # fmt: skip
 
 
 class GqaConfig(AnsweringConfig):

@@ -91,6 +91,25 @@ def test_the_claims_arms_differ_by_one_loss(tmp_path: Path, monkeypatch: pytest.
             effective(words, monkeypatch)
 
 
+def test_flickr8ks_arms_differ_by_their_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, ran = commands(tmp_path, "flickr8k.sh", MMKD_TEST_DATA="/data", SEEDS="0 1")
+    assert code == 0
+    runs = {name: effective(words, monkeypatch) for name, words in named(ran, "distill").items()}
+    del runs["joint-space"]
+    assert set(runs) == {f"{arm}-s{seed}" for arm in ("spans", "whole") for seed in (0, 1)}
+    tuned = {name: effective(words, monkeypatch) for name, words in named(ran, "finetune").items()}
+    for seed in (0, 1):
+        spans, whole, captioner = runs[f"spans-s{seed}"], runs[f"whole-s{seed}"], tuned[f"captioner-s{seed}"]
+        changed = {key for key, value in spans["method"].items() if value != whole["method"][key]}
+        assert changed == {"mask_ratio", "mask_whole"}
+        assert spans["train"] == whole["train"] and spans["student"] == whole["student"]
+        budget = ("max_steps", "batch_size", "peak_lr", "seed", "precision")
+        assert [captioner["train"][key] for key in budget] == [spans["train"][key] for key in budget]
+    for stage in ("prepare-data", "cache-teacher", "generate", "evaluate"):
+        for words in named(ran, stage).values():
+            effective(words, monkeypatch)
+
+
 def test_the_claim_runs_in_a_tiny_form(tmp_path: Path, warm: Warm) -> None:
     """One arm and few steps: all tables are there, with six pictures and their thirty questions. No Java is found."""
     warm.commands(tmp_path / "bin")
@@ -105,7 +124,7 @@ def test_the_claim_runs_in_a_tiny_form(tmp_path: Path, warm: Warm) -> None:
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if "|" in line]
     titles = [row[0] for row in rows]
-    assert titles.count("all three") == 3 and {"captions", "answers", "consensus", "pictures shuffled"} < {*titles}
+    assert titles.count("all three") == 4 and {"captions", "answers", "consensus", "pictures shuffled"} < {*titles}
     answers = (tmp_path / "root" / "results" / "all-s0-shuffled-answers" / "predictions.jsonl").read_text()
     assert len(answers.splitlines()) == 6 * 5
     texts = [tmp_path / "root" / "text" / f"{name}.json" for name in ("before", "all-s0")]

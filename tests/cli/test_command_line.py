@@ -35,7 +35,7 @@ def test_help_imports_nothing_heavy() -> None:
 )
 def test_idle_threads_leave_the_cores_to_others(mmkd, given: dict[str, str], spins: str) -> None:
     """As libgomp itself says what it was told; what a user sets stands."""
-    said = mmkd("doctor", env={**given, "OMP_DISPLAY_ENV": "VERBOSE", "OMP_NUM_THREADS": "1"}).stderr
+    said = mmkd("doctor", env={**given, "OMP_DISPLAY_ENV": "VERBOSE", "OMP_NUM_THREADS": "1"}, fresh=True).stderr
     assert f"GOMP_SPINCOUNT = '{spins}'" in said
 
 

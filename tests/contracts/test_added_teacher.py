@@ -92,7 +92,7 @@ def test_by_an_entry_point(outside: Path, mmkd: Run) -> None:
     env = {"PYTHONPATH": str(outside)}
     words = ("cache-teacher", "--teacher", "mean-colour", "--data", "squares", "--name", "colours", "--json",
              "--dtype", "float32")  # fmt: skip
-    document = json.loads(mmkd(*words, env=env).stdout)
+    document = json.loads(mmkd(*words, env=env, fresh=True).stdout)
     assert document["status"] == "done" and document["rows"] == 10
     cached = open_cache("colours", root=outside / "work")["image_cls"][:]
     np.testing.assert_allclose(cached.numpy(), mean_colours(outside / "work"), rtol=1e-5)

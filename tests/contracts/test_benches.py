@@ -134,11 +134,11 @@ def test_a_bench_is_added_by_an_entry_point(counting: Path, mmkd: Run) -> None:
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: counting-bench\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text("[mmkd.benches]\ncount = counting_bench:Count\n")
     env = {"PYTHONPATH": str(counting)}
-    listed = mmkd("list", "benches", env=env).stdout
+    listed = mmkd("list", "benches", env=env, fresh=True).stdout
     assert "count" in listed and "from counting-bench" in listed
     document = json.loads(
-        mmkd("evaluate", "--bench", "count", "--embeddings", counting / "e.npz", "--json", env=env).stdout
+        mmkd("evaluate", "--bench", "count", "--embeddings", counting / "e.npz", "--json", env=env, fresh=True).stdout
     )
     assert document["metrics"] == {"texts_a_picture": 2.0}
-    said = mmkd("evaluate", "--bench", "coun", "--embeddings", counting / "e.npz", env=env, code=2).stderr
+    said = mmkd("evaluate", "--bench", "coun", "--embeddings", counting / "e.npz", env=env, code=2, fresh=True).stderr
     assert "did you mean 'count'" in said
