@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.fingerprints import sha256_file, sha256_json
@@ -49,6 +49,23 @@ def column(dataset: datasets.Dataset, name: str, where: str, key: str) -> str:
     if name not in dataset.column_names:
         raise no_column(where, name, dataset.column_names, key)
     return name
+
+
+def picture_column(dataset: datasets.Dataset, name: str, where: str, key: str) -> datasets.Dataset:
+    """The dataset, with its column of pictures as they are stored; UserError if it is none. key: as in `column`."""
+    import datasets
+
+    kind = dataset.features[column(dataset, name, where, key)]
+    if not isinstance(kind, datasets.Image):
+        raise UserError(f"{where}: column {name!r} holds {kind}, a datasets.Image is needed")
+    return dataset.cast_column(name, datasets.Image(decode=False))
+
+
+def image_row(image: str, picture: dict[str, Any] | None) -> dict[str, Any]:
+    """A row of `images`. picture: of a `picture_column`; one that is not there is the writer's to reject."""
+    stored = picture or {}
+    path = stored.get("path")
+    return {"image_id": image, "image": stored.get("bytes") or path, "source": Path(path or image).name}
 
 
 def identity(name: str, found: dict[str, datasets.Dataset], memory: Path | None) -> str:

@@ -1,4 +1,4 @@
-"""nocaps (Agrawal et al. 2019): its official JSON, with or without captions, and Open Images' pictures in a folder.
+"""nocaps (Agrawal et al. 2019): its official JSON and Open Images' pictures in a folder, or `datasets`.
 
 {"images": [{"id", "file_name", "domain"?}], "annotations"?: [{"id", "image_id", "caption"}]}. One file is one split.
 """
@@ -14,6 +14,7 @@ from mmkd_cli.core.contracts import SourceTable
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.fingerprints import sha256_file
 from mmkd_cli.data.sources import fields
+from mmkd_cli.data.sources.nocaps_datasets import NocapsDatasets
 from mmkd_cli.data.sources.picture_files import file_of, folder_of, listing, locate
 from mmkd_cli.data.tables import text_table
 
@@ -22,17 +23,50 @@ class NocapsConfig(Config):
     """Keys of this source."""
 
     name: str = key("nocaps", "the source")
-    images: str = key(description="folder of the pictures, or of val and test", identity=False)
-    annotations: str = key(description="nocaps_val_4500_captions.json, nocaps_test_image_info.json", identity=False)
+    images: str | None = key(
+        None, "folder of the pictures, or of val and test (None: datasets hold them)", identity=False
+    )
+    annotations: str = key(
+        description="nocaps_val_4500_captions.json or nocaps_test_image_info.json; without --images a datasets folder "
+        "or hub id", identity=False,
+    )  # fmt: skip
     limit: int = key(0, "only the first pictures; 0: all", source="[U]", unit="pictures", ge=0)
 
 
 class Nocaps:
-    """`images` with their `domain` ("" where the file says none), and `texts` (`core.contracts.Source`)."""
+    """The reader that fits what is named (`core.contracts.Source`).
+
+    `images` with their `domain` ("" where nothing says it), and `texts` where there are captions.
+    """
 
     Config = NocapsConfig
 
     def __init__(self, config: NocapsConfig) -> None:
+        self._reader: NocapsFile | NocapsDatasets
+        if config.images is not None:
+            self._reader = NocapsFile(config, config.images)
+        elif Path(config.annotations).suffix == ".json":
+            raise UserError(f"--annotations {config.annotations!r} holds no pictures: name their folder by --images")
+        else:
+            self._reader = NocapsDatasets(config)
+
+    def missing(self) -> Iterator[str]:
+        """Paths of pictures that are named and not there."""
+        return self._reader.missing()
+
+    def identity(self, memory: Path | None = None) -> dict[str, Any]:
+        """What the pictures and captions are; no paths."""
+        return self._reader.identity(memory)
+
+    def tables(self) -> Sequence[SourceTable]:
+        """`images`, and `texts` where there are captions."""
+        return self._reader.tables()
+
+
+class NocapsFile:
+    """The official JSON, one split."""
+
+    def __init__(self, config: NocapsConfig, images: str) -> None:
         import pyarrow as pa
 
         self._file = file_of(config.annotations, "--annotations")
@@ -53,7 +87,7 @@ class Nocaps:
             raise UserError(f"file {self._file}: there are no images: give nocaps' own file")
         kept = slice(config.limit or None)
         columns = {"image_id": list(rows)[kept], "file": files[kept], "source": files[kept], "domain": domains[kept]}
-        root = folder_of(config.images, "--images")
+        root = folder_of(images, "--images")
         folders = [root, *(place for name in (split, "validation", "images") if (place := root / name).is_dir())]
         self._pictures = locate(split, {name: pa.array(of, pa.string()) for name, of in columns.items()}, folders)
         self._texts = self._captions(split, document, rows, self._pictures.columns.num_rows)

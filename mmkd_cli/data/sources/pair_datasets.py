@@ -34,17 +34,15 @@ class PairDatasets:
         import datasets
 
         where = f"--annotations {self.config.annotations!r}, split {split!r}"
-        image = hub.column(part, self.config.image_column, where, "image_column")
+        part = hub.picture_column(part, self.config.image_column, where, "image_column")
         caption = hub.column(part, self.config.caption_column, where, "caption_column")
-        if not isinstance(part.features[image], datasets.Image):
-            raise UserError(f"{where}: column {image!r} holds {part.features[image]}, a datasets.Image is needed")
         kind = part.features[caption]
         texts = kind.feature if isinstance(kind, (datasets.List, datasets.LargeList)) else kind
         if getattr(texts, "dtype", None) not in ("string", "large_string"):
             raise UserError(f"{where}: column {caption!r} holds {kind}, a text or a list of texts is needed")
         if self.config.limit:
-            part = part.select(range(min(self.config.limit, len(part))))
-        return part.cast_column(image, datasets.Image(decode=False))
+            return part.select(range(min(self.config.limit, len(part))))
+        return part
 
     def missing(self) -> Iterator[str]:
         """Nothing is known to be missing before it is read."""
@@ -70,10 +68,7 @@ def _images(split: str, part: datasets.Dataset, config: ImageTextConfig) -> Sour
     def read(first: int, last: int) -> Iterator[dict[str, Any]]:
         for number in range(first, last):
             row = rows[number]
-            picture = row[config.image_column] or {}
-            name = str(row[named]) if named else str(number)
-            source = Path(picture.get("path") or name).name
-            yield {"image_id": name, "image": picture.get("bytes") or picture.get("path"), "source": source}
+            yield hub.image_row(str(row[named]) if named else str(number), row[config.image_column])
 
     return SourceTable("images", split, len(rows), image_features(), read)
 

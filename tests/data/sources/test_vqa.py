@@ -1,4 +1,4 @@
-"""VQA v2's and OK-VQA's official files: pictures once, questions in order, ten answers; what does not fit is named."""
+"""VQA v2's and OK-VQA's official files, and `datasets`: pictures once, in order, ten answers; what is odd is named."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ import pytest
 from mmkd_cli.core.errors import UserError
 from tests.data.made_pictures import jpeg
 from tests.data.sources.reading import rows, source
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
 
 ASKED = [(9, 300, "What is it?"), (3, 42, "Is it red?"), (7, 300, "How many?")]
 """question_id, image_id, question."""
@@ -158,3 +164,80 @@ def test_an_empty_question_is_rejected_and_stays(tmp_path: Path, mmkd: Any) -> N
     assert "question '3' (val/questions row 1, from 0) can't be used: the question is empty" in said
     done = json.loads(mmkd("prepare-data", *flags, "--skip-bad", "--json").stdout)
     assert done["rows"]["val"]["questions"] == 2 and done["rejected"] == 1
+
+
+SAID = [{"answer": "red" if n < 8 else f"{n}", "answer_confidence": "yes", "answer_id": n + 1} for n in range(10)]
+
+
+def hub_split(asked: Any = ASKED, answered: bool = True, **more: Any) -> datasets.Dataset:
+    """A split with the columns of the hub's versions: a row a question, each with its picture again."""
+    rows = [{"question_id": one, "image_id": image, "question": text, "image": {"bytes": jpeg(image % 7), "path": None},
+             "question_type": f"kind {one}" if answered else None, "answer_type": "other" if answered else None,
+             "multiple_choice_answer": "red" if answered else None, "answers": SAID if answered else None}
+            for one, image, text in asked]  # fmt: skip
+    text, number = datasets.Value("string"), datasets.Value("int64")
+    said = {"answer": text, "answer_confidence": text, "answer_id": number}
+    texts = dict.fromkeys(("question", "question_type", "answer_type", "multiple_choice_answer"), text)
+    columns = {"question_id": number, "image_id": number, "image": datasets.Image(), "answers": [said], **texts}
+    return datasets.Dataset.from_list(rows, features=datasets.Features(columns))
+
+
+def test_a_datasets_folder_gives_what_the_official_files_give(tmp_path: Path) -> None:
+    """Against the reader of the official JSON, split by split; the pictures by their bytes."""
+    (tmp_path / "files").mkdir()
+    files = source("vqav2", **official(tmp_path / "files"))
+    parts = (("train", 0, 3), ("validation", 100, 3), ("testdev", 200, 2), ("test", 200, 3))
+    moved = {part: [(one + n, image + n, text) for one, image, text in ASKED[:count]] for part, n, count in parts}
+    made = {part: hub_split(asked, not part.startswith("test")) for part, asked in moved.items()}
+    datasets.DatasetDict(made).save_to_disk(tmp_path / "d")
+    found = source("vqav2", annotations=tmp_path / "d")
+    assert {(t.name, t.split, t.rows) for t in found.tables()} == {(t.name, t.split, t.rows) for t in files.tables()}
+    for split in ("train", "val", "test_dev", "test"):
+        assert rows(found, "questions", split, step=2) == rows(files, "questions", split)
+        ids = [row["image_id"] for row in rows(files, "images", split)]
+        assert [(row["image_id"], row["image"]) for row in rows(found, "images", split, step=1)] == [
+            (one, jpeg(int(one) % 7)) for one in ids
+        ]
+    joined = source("vqav2", annotations=tmp_path / "d", train_splits=["train", "val"])
+    assert [row["image_row"] for row in rows(joined, "questions")] == [0, 1, 0, 2, 3, 2]
+    first = source("vqav2", annotations=tmp_path / "d", limit=1)
+    assert [(t.name, t.rows) for t in first.tables() if t.split == "val"] == [("images", 1), ("questions", 1)]
+    assert not list(found.missing()) and found.identity() == joined.identity()
+
+
+def test_datasets_are_prepared_from_the_command_line(tmp_path: Path, mmkd: Any) -> None:
+    (tmp_path / "d").mkdir()
+    hub_split([*ASKED, (8, 5, " ")]).to_parquet(tmp_path / "d" / "validation-0.parquet")
+    flags = ("--source", "okvqa", "--annotations", tmp_path / "d", "--name", "some", "--skip-bad", "--json")
+    done = json.loads(mmkd("prepare-data", *flags).stdout)
+    assert done["rows"] == {"val": {"images": 3, "questions": 4}} and done["rejected"] == 1
+    stored = datasets.load_from_disk(tmp_path / "work/data/some/images")["val"]
+    assert stored["image_id"][:] == ["300", "42", "5"]
+
+
+@pytest.mark.parametrize("shape", ["texts", "objects", "lists"])
+def test_ok_vqa_in_datasets_has_no_commonest_answer(tmp_path: Path, shape: str) -> None:
+    """Answers as texts, as objects with a raw form, and as older `datasets` stored lists of objects."""
+    said = ["race", "ride", "ride"]
+    given: Any = {"texts": said, "objects": [{"answer": a, "raw_answer": f"{a}ing"} for a in said],
+                  "lists": {"answer": said, "raw_answer": said}}[shape]  # fmt: skip
+    part = hub_split(ASKED[:2]).remove_columns(["multiple_choice_answer", "answers"])
+    part.add_column("answers", [given, given]).save_to_disk(tmp_path / "d")
+    row = rows(source("okvqa", annotations=tmp_path / "d"), "questions")[1]
+    assert (row["answer"], row["answers"], row["question_type"]) == ("ride", said, "kind 3")
+
+
+def test_datasets_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    made = hub_split()
+    for number, (part, said) in enumerate((
+        (made.rename_column("image_id", "picture"), "has no column 'image_id', its columns are .*'picture'"),
+        (made.remove_columns("image"), "has no column 'image'"),
+        (made.remove_columns("image").add_column("image", ["x"] * 3), "column 'image' holds .*a datasets.Image"),
+        (hub_split([ASKED[0], ASKED[0]]), "two questions have the question_id 9"),
+    )):  # fmt: skip
+        part.save_to_disk(tmp_path / f"d{number}")
+        with pytest.raises(UserError, match=said):
+            source("vqav2", annotations=tmp_path / f"d{number}")
+    for keys in ({"images": tmp_path}, {"questions": "q.json", "annotations": "a.json"}, {}):
+        with pytest.raises(UserError, match="or a datasets folder or hub id by --annotations alone"):
+            source("vqav2", **keys)
