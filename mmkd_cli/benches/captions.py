@@ -62,6 +62,7 @@ class Captions:
     needs_data: ClassVar[bool] = False
     matching: ClassVar[bool] = False
     reads_predictions: ClassVar[bool] = True
+    written_by: ClassVar[str] = "caption"
     tables: ClassVar[Sequence[str]] = ("images", "texts")
 
     def __init__(self, config: CaptionConfig) -> None:

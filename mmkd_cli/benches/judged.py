@@ -75,6 +75,7 @@ class JudgedBench:
     needs_data: ClassVar[bool] = False
     matching: ClassVar[bool] = False
     reads_predictions: ClassVar[bool] = True
+    written_by: ClassVar[str] = "vqa"
     tables: ClassVar[Sequence[str]] = ("images", "questions")
     id_fields: ClassVar[Sequence[str]] = ("question_id",)
     answer_fields: ClassVar[Sequence[str]] = ("answer", "prediction", "label")
@@ -196,6 +197,7 @@ class Nlvr2(JudgedBench):
     """Also `consistency`: percent of the sentences of which every item is right (nlvr2/eval/metrics.py)."""
 
     Config = Nlvr2Config
+    written_by = "nlvr2"
     id_fields = ("identifier", "question_id")
 
     def read(self, path: Path) -> tuple[list[Judged], frozenset[str]]:
@@ -217,6 +219,7 @@ class Nlvr(Nlvr2):
     """The same of NLVR's drawn pictures."""
 
     Config = NlvrConfig
+    written_by = "nlvr"
 
     def read(self, path: Path) -> tuple[list[Judged], frozenset[str]]:
         return judged.read_nlvr(path)

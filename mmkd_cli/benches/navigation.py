@@ -58,6 +58,7 @@ class R2r:
     needs_data: ClassVar[bool] = False
     matching: ClassVar[bool] = False
     reads_predictions: ClassVar[bool] = True
+    written_by: ClassVar[str] = "r2r"
     tables: ClassVar[Sequence[str]] = ()
     read: ClassVar[Callable[[Path], list[Instruction]]] = staticmethod(read_r2r)
     id_field: ClassVar[str] = "instr_id"
@@ -170,6 +171,7 @@ class Rxr(R2r):
     """Also by language. Its primary metric is nDTW."""
 
     Config = RxrConfig
+    written_by = "rxr"
     read = staticmethod(read_rxr)
     id_field = "instruction_id"
     official_items: ClassVar[dict[str, int]] = {}

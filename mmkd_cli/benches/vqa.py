@@ -59,6 +59,7 @@ class Vqa:
     needs_data: ClassVar[bool] = False
     matching: ClassVar[bool] = False
     reads_predictions: ClassVar[bool] = True
+    written_by: ClassVar[str] = "vqa"
     tables: ClassVar[Sequence[str]] = ("images", "questions")
     official_questions: ClassVar[int] = 214_354
 

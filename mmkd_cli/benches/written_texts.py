@@ -53,6 +53,7 @@ class WrittenTexts:
     default_split: ClassVar[str] = "test"
     needs_data: ClassVar[bool] = False
     reads_predictions: ClassVar[bool] = True
+    written_by: ClassVar[str] = "text"
     fields: ClassVar[Sequence[str]] = ()
     """Of a JSON row, those that may hold the text."""
     reference_fields: ClassVar[Sequence[str] | None] = None

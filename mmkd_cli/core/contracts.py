@@ -567,10 +567,10 @@ class Bench(Protocol):
     """What `evaluate --bench` names. Files that it reads are keys of its Config, which flags of the same names set.
 
     One that scores result files (`--predictions`) says `reads_predictions = True`, and by `tables` which tables of
-    prepared data hold its references where no --annotations are named (with `needs_data` it also scores models). One
-    whose scores depend on tools
-    that may be absent has `scorer() -> {what: name}`, which enters the request and the result. One that asks its model
-    for something else than vectors of pictures and texts names that method in `asks`.
+    prepared data hold its references where no --annotations are named (with `needs_data` it also scores models), by
+    `written_by` which task of `generate` writes such files. One whose scores depend on tools that may be absent has
+    `scorer() -> {what: name}`, which enters the request and the result. One that asks its model for something else than
+    vectors of pictures and texts names that method in `asks`.
     """
 
     Config: ClassVar[type]

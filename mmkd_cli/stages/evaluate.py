@@ -330,9 +330,13 @@ def _check_given(config: Config, name: str, bench: Bench) -> None:
     if config.predictions is not None and not reads_predictions:
         raise UserError(f"--predictions: bench {name!r} scores no result files: give --model, or --embeddings")
     if config.predictions is None and reads_predictions and not bench.needs_data:
-        raise UserError(
-            f"bench {name!r} scores texts that are written: give --predictions FILE, the bench's result file"
-        )
+        said = f"bench {name!r} scores texts that are written: give --predictions FILE, the bench's result file"
+        if task := getattr(bench, "written_by", None):
+            said += (
+                f", or write them (`mmkd generate --task {task} --model {config.model or 'RUN'} --name NAME`), then "
+                "give --predictions NAME"
+            )
+        raise UserError(said)
     models = ("model", "image_model", "text_model", "cache", "layer", "teacher_weights")
     for flag, apart in (("predictions", ("embeddings", *models)), ("embeddings", (*models, "data", "split"))):
         if getattr(config, flag) is None:

@@ -92,6 +92,7 @@ def test_a_bench_keeps_to_its_contract(name: str, tmp_path: Path, monkeypatch: p
         assert row.description and (row.key == "name" or row.source), row.key
     keys: dict[str, Any] = {}
     if getattr(bench, "reads_predictions", False) and not bench.needs_data:
+        assert type(bench).written_by in registry.TABLES["tasks"]  # type: ignore[attr-defined]
         keys, predictions = text_bench_files.MAKERS[name](tmp_path)
         given = {"predictions": predictions}
         bench = open_bench({"name": name, **keys})

@@ -97,7 +97,9 @@ def test_what_a_score_depends_on_is_part_of_the_request(tmp_path: Path, monkeypa
     ("bench", "keys", "complaint"),
     [
         ("coco-caption", {}, "bench 'coco-caption' scores texts that are written: give --predictions FILE"),
-        ("coco-caption", {"model": "x"}, "bench 'coco-caption' scores texts that are written"),
+        ("coco-caption", {"model": "x"}, r"`mmkd generate --task caption --model x --name NAME`\), then give --predic"),
+        ("vqav2", {"model": "x"}, "mmkd generate --task vqa --model x --name NAME"),
+        ("yelp", {}, "mmkd generate --task text --model RUN --name NAME"),
         ("coco-caption", {"predictions": "p", "model": "x"}, "--predictions takes the place of --model"),
         ("coco-caption", {"predictions": "p", "embeddings": "e"}, "--predictions takes the place of --embeddings"),
         ("coco-caption", {"predictions": "p"}, "predictions p is not a file: give the bench's result file"),
