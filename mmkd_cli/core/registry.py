@@ -37,7 +37,10 @@ TABLES: dict[str, dict[str, Entry]] = {
         "nocaps": Entry("mmkd_cli.data.sources.nocaps:Nocaps", "nocaps: the official JSON and pictures, or datasets"),
         "xsum": Entry("mmkd_cli.data.sources.summaries:Xsum", "XSum: articles and summaries in one sentence"),
         "cnn-dailymail": Entry("mmkd_cli.data.sources.summaries:CnnDailymail", "CNN/DailyMail: news and highlights"),
-        "yelp": Entry("mmkd_cli.data.sources.yelp:Yelp", "Yelp: sentences of two styles, with references; or reviews"),
+        "yelp": Entry(
+            "mmkd_cli.data.sources.yelp:Yelp",
+            "Yelp: sentences of two styles, with rewritings of the test split; or reviews",
+        ),
         "glue": Entry("mmkd_cli.data.sources.glue:Glue", "GLUE's nine tasks: official TSV folders, or datasets"),
         "gqa": Entry("mmkd_cli.data.sources.statements:Gqa", "GQA: balanced questions, the official JSON"),
         "snli-ve": Entry("mmkd_cli.data.sources.statements:SnliVe", "SNLI-VE: hypotheses about photos, JSON lines"),
@@ -181,7 +184,10 @@ TABLES: dict[str, dict[str, Entry]] = {
         "xsum": Entry("mmkd_cli.benches.written_texts:Xsum", "summaries in one sentence: ROUGE"),
         "cnn-dailymail": Entry("mmkd_cli.benches.written_texts:CnnDailymail", "summaries of news: ROUGE"),
         "glue": Entry("mmkd_cli.benches.glue:Glue", "GLUE's tasks, and any texts with labels: what a classifier knows"),
-        "yelp": Entry("mmkd_cli.benches.written_texts:Yelp", "sentences in another style: BLEU"),
+        "yelp": Entry(
+            "mmkd_cli.benches.written_texts:Yelp",
+            "sentences in the other style, written by --task text (task.template): BLEU",
+        ),
         "zeroshot-classification": Entry(
             "mmkd_cli.benches.zeroshot_classification:ZeroShotClassification",
             "class folders, CIFAR, ImageNet: class names in templates",

@@ -127,3 +127,51 @@ def test_an_answer_is_cut_out(prefix: str, written: str, text: str) -> None:
 def test_ids_are_numbers_where_official_files_have_numbers() -> None:
     task = made("caption")
     assert [task.official(one, "")["image_id"] for one in ("42", "007", "a1", "²", "")] == [42, "007", "a1", "²", ""]
+
+
+def labelled(label: list[Any], feature: Any) -> dict[str, Any]:
+    columns = {"text_id": [str(i) for i in range(len(label))], "text": ["so bad {label} .", "good .", " "],
+               "label": label}  # fmt: skip
+    text = datasets.Value("string")
+    return {"texts": datasets.Dataset.from_dict(columns, datasets.Features(
+        {"text_id": text, "text": text, "label": feature}))}  # fmt: skip
+
+
+TEMPLATE = "{label} to {other_label}: {text}"
+
+
+@pytest.mark.parametrize(
+    ("label", "feature"),
+    [
+        ([0, 1, -1], datasets.ClassLabel(names=["negative", "positive"])),
+        (["negative", "positive", None], datasets.Value("string")),
+    ],
+)
+def test_a_template_names_a_texts_style_and_the_other(label: list[Any], feature: Any) -> None:
+    """The row of an empty text is one that was rejected; what stands in a text stays."""
+    chosen = registry.load("tasks", "text")
+    task, data = chosen(chosen.Config(template=TEMPLATE)), labelled(label, feature)
+    items = [*task.items(data, 0, 1), *task.items(data, 1, 3)]
+    assert [item.source for item in items][:2] == [
+        "negative to positive: so bad {label} .",
+        "positive to negative: good .",
+    ]
+    assert items[0].asked == "so bad {label} ."
+
+
+def test_a_template_of_labels_needs_them() -> None:
+    chosen = registry.load("tasks", "text")
+    task = chosen(chosen.Config(template=TEMPLATE))
+    two, three = (datasets.ClassLabel(names=[*"abc"][:count]) for count in (2, 3))
+    for data, said in (
+        (tables(), r"has \{label\}, and the data's texts have no column 'label'"),
+        (labelled([0, -1, 0], two), "row 1 of the texts has no label"),
+        (labelled([0, 1, 2], three), r"has \{other_label\}, and the labels are 3 \(a, b, c\)"),
+        (labelled([0.5, 1.0, 2.0], datasets.Value("float32")), "the labels are numbers"),
+    ):
+        with pytest.raises(UserError, match=said):
+            task.items(data, 0, 3)
+    with pytest.raises(UserError, match=r"has \{label\}, and a prompt has no label"):
+        task.one("good .")
+    only = chosen(chosen.Config(template="{label}: {text}"))
+    assert [item.source for item in only.items(labelled([0, 2, 0], three), 1, 2)] == ["c: good ."]
