@@ -31,6 +31,12 @@ def distill(
     live: Annotated[
         bool | None, typer.Option("--live", help="Run the teacher beside the student, without a cache.")
     ] = None,
+    init_image: Annotated[
+        str | None, typer.Option(help="Run of one modality to begin with.", autocompletion=artifacts_of("run"))
+    ] = None,
+    init_text: Annotated[
+        str | None, typer.Option(help="Run of one modality to begin with.", autocompletion=artifacts_of("run"))
+    ] = None,
     depth: Annotated[int | None, typer.Option(help="Layers of the student.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows of the global batch.")] = None,
@@ -67,7 +73,9 @@ def distill(
         "cache": cache,
         "live": live,
         **({} if arch is None else {"student.arch": arch}),  # --student may name one
-        **({} if modality is None else {"student.modality": modality}),
+        "student.modality": modality,
+        "student.init_image": init_image,
+        "student.init_text": init_text,
         "student.depth": depth,
         "train.epochs": epochs,
         "train.batch_size": batch_size,

@@ -371,7 +371,8 @@ class Method(Protocol):
     a part that is trained says so by `trains_teacher(config)`. One that reads the teacher's tokenizer
     alone says `reads_tokenizer = True`. One may have `if_cached`, as `signals`: what it reads of a data set of which
     `signals` names nothing, where a cache of it is named; `repairs(config)`, name -> sentence, for the manifest; and
-    `runs(config)`, dotted key -> the run that it names, which the stage opens and gives by its folder.
+    `runs(config)`, dotted key -> the run that it names, which the stage opens and gives by its folder; those of
+    `of_other_teachers`, by the keys' last words, may be of another teacher than the caches.
     """
 
     Config: ClassVar[type]

@@ -38,6 +38,7 @@ class ClsRegression(Trainable):
     """`core.contracts.Method` and its `Trainable`."""
 
     Config: ClassVar[type] = ClsRegressionConfig
+    of_other_teachers: ClassVar[tuple[str, ...]] = ("init_image", "init_text")
 
     def __init__(self, model: nn.Module, config: ClsRegressionConfig, feeds: Sequence[PairFeed],
                  validation: Sequence[PairFeed]) -> None:  # fmt: skip
@@ -62,6 +63,12 @@ class ClsRegression(Trainable):
     def if_cached(cls, config: Any, tables: Collection[str]) -> tuple[str, ...]:
         """Without distillation a cache that is named gives the views that its teacher saw."""
         return (config.method.signal,)
+
+    @classmethod
+    def runs(cls, config: Any) -> dict[str, str]:
+        """Runs of one modality whose blocks the student begins with."""
+        keys = ((name, getattr(config.student, name, None)) for name in cls.of_other_teachers)
+        return {f"student.{name}": run for name, run in keys if run is not None}
 
     @classmethod
     def build(cls, config: Any, data: Sequence[TrainingData], device: str) -> ClsRegression:

@@ -51,8 +51,9 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
         opened.require_teacher()
     if getattr(method, "reads_tokenizer", False):
         opened.require_tokenizer()
-    for one in runs.values():
-        opened.require_same(one)
+    for name, one in runs.items():
+        if name not in getattr(method, "of_other_teachers", ()):
+            opened.require_same(one)
     config = config.model_copy(update={"teacher": opened.teacher})
     recipe = Recipe(
         config.method.name, lambda data, on: method.build(config, data, on), method.files(config),

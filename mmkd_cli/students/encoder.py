@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 from safetensors.torch import load_file, save_file
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from mmkd_cli.architectures.d2v2 import ImageEncoder, Sizes, init_bert_parameters
@@ -29,7 +30,6 @@ from mmkd_cli.core.hub import hub_folder
 from mmkd_cli.data.pictures import Transform
 from mmkd_cli.losses.layer_mean import layer_mean
 from mmkd_cli.students.d2v2_text import VOCABULARY, BpeTokenizer, check_width, tokenizer_folder
-from mmkd_cli.students.mm_d2v2 import IMAGENET_MEAN, IMAGENET_STD
 from mmkd_cli.students.text import trimmed
 from mmkd_cli.students.tokenizers import FixedLengthTokenizer
 
@@ -94,6 +94,10 @@ class Encoder(nn.Module):
         super().__init__()
         self.config, self.body = config, body
         self._tokenizer = tokenizer
+
+    @property
+    def width(self) -> int:
+        return int(self.body.width if isinstance(self.body, TextLayers) else self.body.sizes.width)
 
     @classmethod
     def build(cls, config: EncoderConfig) -> Self:
@@ -164,8 +168,8 @@ class Encoder(nn.Module):
     @property
     def picture_transform(self) -> Transform:
         """Short side and centre crop of 7/8, as data2vec 2.0 evaluates; ImageNet's mean and deviation."""
-        side = self.config.image_size
-        return Transform((side, side), "shortest", side * 8 // 7, "bicubic", IMAGENET_MEAN, IMAGENET_STD)
+        side, mean, std = self.config.image_size, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+        return Transform((side, side), "shortest", side * 8 // 7, "bicubic", mean, std)
 
     @property
     def tokenize(self) -> Any:

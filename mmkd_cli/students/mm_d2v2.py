@@ -26,6 +26,7 @@ from mmkd_cli.core.errors import UserError, nearest
 from mmkd_cli.core.fingerprints import sha256_file
 from mmkd_cli.data.pictures import Transform
 from mmkd_cli.students.alignment import Aligned, read_heads, save_heads
+from mmkd_cli.students.beginnings import PLACES, encoder_of_run, encoder_run, freeze
 from mmkd_cli.students.d2v2_text import VOCABULARY, BpeTokenizer, check_width, tokenizer_folder
 from mmkd_cli.students.modality_blocks import SpecificBlock, shared_block
 from mmkd_cli.students.projections import Heads, Projections, new_linear
@@ -42,6 +43,17 @@ class MmD2v2Config(Config):
     image_weights: str | None = key(None, "data2vec 2.0's image checkpoint (base_imagenet.pt)", identity=False)
     text_weights: str | None = key(None, "data2vec 2.0's text checkpoint (nlp_base.pt)", identity=False)
     tokenizer: str | None = key(None, "folder of GPT-2's BPE (None: the one that text_weights lies in)", identity=False)
+    init_image: str | None = key(
+        None, "run of the student encoder whose picture blocks it begins with, in place of image_weights",
+        source="[S] stagewise distillation", identity=False,
+    )  # fmt: skip
+    init_text: str | None = key(
+        None, "run of the student encoder whose text blocks it begins with, in place of text_weights",
+        source="[S] stagewise distillation", identity=False,
+    )  # fmt: skip
+    freeze: tuple[str, ...] = key(
+        (), "patterns of parameters' names that are not trained, as *.attn.*", source="[U] none", absent=()
+    )
     init: Literal["pretrained", "random"] = key(
         "pretrained", "specific blocks and embeddings: of the checkpoints, or random", source="[S] MM-D2V2"
     )
@@ -123,6 +135,7 @@ class MmD2v2(nn.Module):
             self.projections = Projections(heads.layout, heads.dim or target_width, stages)
         self.embed.requires_grad_(config.embeddings == "trained")
         self.embed["image"].positions.requires_grad_(False)
+        freeze(self, config.freeze)
         if self.projections is not None:
             self.layers: tuple[str, ...] = ("encoder", "shared", "projection")
         else:
@@ -133,8 +146,7 @@ class MmD2v2(nn.Module):
         cls, config: MmD2v2Config, heads: Heads, signal: str, width: int, captions: Callable[[], Iterable[str]]
     ) -> Self:
         """The student before its first step. width: of the teacher's signal. captions: not needed."""
-        folder = tokenizer_folder(config.tokenizer, config.text_weights)
-        student = cls(config, BpeTokenizer(folder, config.max_tokens), signal, width, heads)
+        student = cls(config, BpeTokenizer(_tokenizer_folder(config), config.max_tokens), signal, width, heads)
         if config.init == "pretrained":
             student._load_checkpoints()
         return student
@@ -161,7 +173,7 @@ class MmD2v2(nn.Module):
     @staticmethod
     def files(config: MmD2v2Config) -> dict[str, str]:
         """Key -> file or folder whose content decides the student's first weights."""
-        folder = tokenizer_folder(config.tokenizer, config.text_weights)
+        folder = _tokenizer_folder(config)
         weights = {"student.image_weights": config.image_weights, "student.text_weights": config.text_weights}
         return {f"student.tokenizer/{name}": str(folder / name) for name in bpe_files(folder)} | {
             name: path for name, path in weights.items() if path is not None
@@ -227,7 +239,7 @@ class MmD2v2(nn.Module):
         state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         heads = {name: value for name, value in state.items() if name.startswith(("head.", "projections."))}
         save_file({name: value for name, value in state.items() if name not in heads}, model / "model.safetensors")
-        sizes = self.config.model_dump(mode="json", exclude={"image_weights", "text_weights", "tokenizer"})
+        sizes = self.config.model_dump(mode="json", exclude=PLACES)
         paths.write_json(model / "config.json", {"model_type": "mm-d2v2", **sizes})
         save_heads(folder, heads, {**self.heads._asdict(), "signal": self.signal, "width": self.target_width})
 
@@ -274,23 +286,44 @@ class MmD2v2(nn.Module):
     def _load_checkpoints(self) -> None:
         """Embeddings and specific blocks of both models; the shared blocks from the text model's last, if so asked."""
         config = self.config
-        if config.image_weights is None or config.text_weights is None:
-            raise UserError(
-                "student.image_weights and student.text_weights are needed: data2vec 2.0's two checkpoints, "
-                "or set student.init=random"
-            )
-        image = load_image_checkpoint(Path(config.image_weights), heads=config.heads)
-        text = load_text_checkpoint(Path(config.text_weights), heads=config.heads)
-        check_width(image.sizes, config.width, config.image_weights)
-        check_width(text.sizes, config.width, config.text_weights)
         own = len(self.specific)
+        first = _first_encoders(config, own)
+        image, text = first.values()
         if max(own, config.shared) > min(len(image.blocks), len(text.blocks)):
             raise UserError(f"the checkpoints have too few blocks for student.depth {config.depth}: make it smaller")
-        for modality, source, weights in (("image", image, config.image_weights), ("text", text, config.text_weights)):
-            load_strictly(self.embed[modality], source.embed.state_dict(), "the student's embeddings", weights)
+        for (place, source), modality in zip(first.items(), MODALITIES, strict=True):
+            load_strictly(self.embed[modality], source.embed.state_dict(), "the student's embeddings", place)
         for index, block in enumerate(self.specific):
             block.load(image.blocks[index], text.blocks[index])
         if config.shared_init == "text":
-            first = len(text.blocks) - config.shared
+            before = len(text.blocks) - config.shared
             for index, block in enumerate(self.shared):
-                block.load_state_dict(text.blocks[first + index].state_dict())
+                block.load_state_dict(text.blocks[before + index].state_dict())
+
+
+def _tokenizer_folder(config: MmD2v2Config) -> Path:
+    """Where GPT-2's BPE lies: as named, beside the text model's checkpoint, or in the run that it begins with."""
+    if config.tokenizer is None and config.init_text is not None:
+        return encoder_run(config.init_text, "text", "d2v2").path / "model"
+    return tokenizer_folder(config.tokenizer, config.text_weights)
+
+
+def _first_encoders(config: MmD2v2Config, blocks: int) -> dict[str, Any]:
+    """Place -> the image and the text model that the student begins with, of runs or of checkpoints."""
+    named = ((config.init_image, config.image_weights), (config.init_text, config.text_weights))
+    if any(run is None and weights is None for run, weights in named):
+        raise UserError(
+            "student.image_weights and student.text_weights are needed: data2vec 2.0's two checkpoints; or runs of the "
+            "student encoder (student.init_image, student.init_text), or set student.init=random"
+        )
+    found: dict[str, Any] = {}
+    loaders = (load_image_checkpoint, load_text_checkpoint)
+    for modality, load, (run, weights) in zip(MODALITIES, loaders, named, strict=True):
+        place = str(run or weights)
+        if run is not None:
+            family = "d2v2" if modality == "text" else None
+            found[place] = encoder_of_run(run, modality, config.width, blocks, family)
+        else:
+            found[place] = load(Path(place), heads=config.heads)
+        check_width(found[place].sizes, config.width, place)
+    return found

@@ -31,6 +31,7 @@ from mmkd_cli.core.hub import hub_folder
 from mmkd_cli.data.pictures import Transform
 from mmkd_cli.losses.logit_scale import new_logit_scale
 from mmkd_cli.students.alignment import Aligned, read_heads, save_heads
+from mmkd_cli.students.beginnings import PLACES, encoder_of_run, encoder_run, freeze
 from mmkd_cli.students.d2v2_text import check_width
 from mmkd_cli.students.mm_d2v2 import IMAGENET_MEAN, IMAGENET_STD, MODALITIES
 from mmkd_cli.students.projections import Heads, new_linear
@@ -49,6 +50,17 @@ class SSmkeConfig(Config):
         None, "folder or hub id of a BERT (None: of random weights, BERT base's sizes)", identity=False
     )
     tokenizer: str | None = key(None, "folder of the tokenizer (None: text_weights)", identity=False)
+    init_image: str | None = key(
+        None, "run of the student encoder whose picture blocks it begins with, in place of image_weights",
+        source="[S] stagewise distillation", identity=False,
+    )  # fmt: skip
+    init_text: str | None = key(
+        None, "run of the student encoder whose text blocks it begins with, in place of text_weights",
+        source="[S] stagewise distillation", identity=False,
+    )  # fmt: skip
+    freeze: tuple[str, ...] = key(
+        (), "patterns of parameters' names that are not trained, as *.attn.*", source="[U] none", absent=()
+    )
     init: Literal["pretrained", "random"] = key("pretrained", "of the encoders", source="[P] pretrained")
     depth: int = key(6, "blocks of each encoder, the first ones", unit="layers", source="[P] 6 and 6", ge=1)
     shared: Literal["block", "mlp"] = key(
@@ -144,6 +156,7 @@ class SSmke(nn.Module):
             dims = {"hidden": 4 * width, "output": width, "head": target_width}
             kept = {"output": ("output",), "both": ("hidden", "output"), "all": tuple(dims)}[config.taps]
             self.projections = Taps({stage: dims[stage] for stage in kept})
+        freeze(self, config.freeze)
         head = ("head",) if heads.regression else ()
         self.layers = ("encoder", *head, "shared") if config.shared == "block" else ("encoder", "shared", *head)
 
@@ -152,19 +165,10 @@ class SSmke(nn.Module):
         cls, config: SSmkeConfig, heads: Heads, signal: str, width: int, captions: Callable[[], Iterable[str]]
     ) -> Self:
         """The student before its first step. width: of the teacher's signal. captions: not needed."""
-        if config.text_weights is None and (config.init == "pretrained" or config.tokenizer is None):
-            raise UserError("student.text_weights is needed: a folder or id of BERT, for its blocks and tokenizer")
-        folder = Path(config.tokenizer) if config.tokenizer else hub_folder(str(config.text_weights))
-        tokenizer = FixedLengthTokenizer(open_tokenizer(folder), config.max_tokens)
+        tokenizer = FixedLengthTokenizer(open_tokenizer(_tokenizer_folder(config)), config.max_tokens)
         if config.init == "random":
             return cls(config, _random_image(config), _random_text(config), tokenizer, signal, width, heads)
-        if config.image_weights is None:
-            raise UserError("student.image_weights is needed: data2vec 2.0's image checkpoint, or student.init=random")
-        image = load_image_checkpoint(
-            Path(config.image_weights), depth=config.depth, heads=config.heads, dropout=config.dropout
-        )
-        check_width(image.sizes, config.width, config.image_weights)
-        text = TextLayers.load(hub_folder(str(config.text_weights)), range(config.depth), config.dropout)
+        image, text = _first_image(config), _first_text(config)
         return cls(config, image, text, tokenizer, signal, width, heads)
 
     @classmethod
@@ -253,7 +257,7 @@ class SSmke(nn.Module):
         heads = {name: value for name, value in state.items() if name.startswith(_HEADS)}
         own = {name: value for name, value in state.items() if name not in heads and not name.startswith("text.")}
         save_file(own, model / "model.safetensors")
-        sizes = self.config.model_dump(mode="json", exclude={"image_weights", "text_weights", "tokenizer"})
+        sizes = self.config.model_dump(mode="json", exclude=PLACES)
         paths.write_json(model / "config.json", {"model_type": "s-smke", **sizes})
         save_heads(folder, heads, {**self.heads._asdict(), "signal": self.signal, "width": self.target_width})
 
@@ -292,6 +296,44 @@ class SSmke(nn.Module):
         if layer == "encoder":
             return stages["encoder"]
         return stages["output"] if layer == "shared" or self.head is None else self.head(stages["output"])
+
+
+def _tokenizer_folder(config: SSmkeConfig) -> Path:
+    if config.tokenizer is not None:
+        return Path(config.tokenizer)
+    if config.init_text is not None:
+        return encoder_run(config.init_text, "text", "transformers").path / "model"
+    if config.text_weights is None:
+        raise UserError("student.text_weights is needed: a folder or id of BERT, for its blocks and tokenizer")
+    return hub_folder(config.text_weights)
+
+
+def _first_image(config: SSmkeConfig) -> ImageEncoder:
+    """Of a run or of a checkpoint."""
+    if config.init_image is not None:
+        found: ImageEncoder = encoder_of_run(config.init_image, "image", config.width, config.depth)
+        found.blocks = found.blocks[: config.depth]
+        return found
+    if config.image_weights is None:
+        raise UserError(
+            "student.image_weights is needed: data2vec 2.0's image checkpoint; or student.init_image, or "
+            "student.init=random"
+        )
+    made = load_image_checkpoint(
+        Path(config.image_weights), depth=config.depth, heads=config.heads, dropout=config.dropout
+    )
+    check_width(made.sizes, config.width, config.image_weights)
+    return made
+
+
+def _first_text(config: SSmkeConfig) -> TextLayers:
+    """Of a run or of a folder."""
+    if config.init_text is not None:
+        encoder_of_run(config.init_text, "text", config.width, config.depth, "transformers")
+        return TextLayers.load(Path(config.init_text) / "model", range(config.depth), config.dropout)
+    if config.text_weights is None:
+        raise UserError("student.text_weights is needed: a folder or id of BERT; or student.init_text")
+    return TextLayers.load(hub_folder(config.text_weights), range(config.depth), config.dropout)
 
 
 def _random_image(config: SSmkeConfig) -> ImageEncoder:

@@ -16,6 +16,7 @@ BERT_EMBEDDING = (30_522 + 512 + 2 + 2) * 768  # words, positions, types, and th
 SHARED = BLOCK - 768  # keys have no bias
 MLP = 768 * 3072 + 3072 + 2 * 3072 + 3072 * 768 + 768
 HEAD = 2 * 768 + 768 * 1000 + 1000
+ATTENTION = 4 * 768 * 768 + 4 * 768
 PROJECTION, LOGIT_SCALE = 768 * 768, 1
 
 
@@ -30,8 +31,14 @@ def resolved(path: Path) -> distill.Config:
     [
         ("c", 7 * BLOCK, TEXT_EMBEDDING, (49.6, 88.6)),
         ("d", 7 * BLOCK + 2 * PROJECTION + LOGIT_SCALE, TEXT_EMBEDDING, (50.8, 89.8)),
+        ("e", 11 * BLOCK, IMAGE_EMBEDDING + TEXT_EMBEDDING, (77.97, 117.7)),
         ("f", 11 * BLOCK, IMAGE_EMBEDDING + TEXT_EMBEDDING, (77.97, 117.7)),
         ("g", 11 * BLOCK, IMAGE_EMBEDDING + TEXT_EMBEDDING, (77.97, 117.7)),
+        ("j-shared-init", 11 * BLOCK, IMAGE_EMBEDDING + TEXT_EMBEDDING, (77.97, 117.7)),
+        ("j-embeddings", 11 * BLOCK + IMAGE_EMBEDDING - 150_528 + TEXT_EMBEDDING, 150_528, (117.56, 117.7)),
+        ("j-weight-decay", 11 * BLOCK, IMAGE_EMBEDDING + TEXT_EMBEDDING, (77.97, 117.7)),
+        ("j-attention", 11 * BLOCK - 5 * ATTENTION, IMAGE_EMBEDDING + TEXT_EMBEDDING, (66.15, 105.9)),
+        ("j-token-types", 11 * BLOCK + 4 * 768, IMAGE_EMBEDDING + TEXT_EMBEDDING, (77.97, 117.7)),
         ("h", 12 * BLOCK, IMAGE_EMBEDDING + TEXT_EMBEDDING, (85.05, 124.8)),
         ("i", 13 * BLOCK, IMAGE_EMBEDDING + TEXT_EMBEDDING, (92.14, 131.9)),
         ("k", 11 * BLOCK + 2 * PROJECTION, IMAGE_EMBEDDING + TEXT_EMBEDDING, (79.1, 118.9)),
