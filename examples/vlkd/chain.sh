@@ -10,6 +10,7 @@ CONFIG="${CONFIG:-vit-l-14}"
 : "${OKVQA:?folder with the official questions and annotations of OK-VQA}"
 : "${NOCAPS:?folder with nocaps_val_4500_captions.json and the pictures in val/}"
 : "${XSUM:?folder with train.source, train.target and so on, or of datasets}"
+: "${CNN_DAILYMAIL:?folder of the release, with test.source, test.target and so on, or of datasets}"
 : "${GLUE:?folder with CoLA/, MRPC/, RTE/ and the others}"
 : "${BART:=facebook/bart-large}" # a folder, or a hub id
 : "${CLIP_WEIGHTS:=openai}"      # a tag, or a file of them
@@ -61,16 +62,27 @@ answered "$run-answerer" vqav2
 
 # what is left of the language model: BART as it was, and after VLKD, fine-tuned alike
 mmkd prepare-data --source xsum --annotations "$XSUM" --name xsum
+mmkd prepare-data --source cnn-dailymail --annotations "$CNN_DAILYMAIL" --name cnn-dailymail
 for task in cola sst2 mrpc qqp stsb mnli qnli rte; do
     mmkd prepare-data --source glue --set "source.task=$task" --annotations "$GLUE" --name "$task"
 done
+
+understood() { # START TASK SPLIT: after VLKD beside the result before, where answers are right or wrong
+    scores="$2-$3-scores"
+    case "$1:$2" in bart:* | *:stsb) against= ;; *) against="bart-$scores" ;; esac
+    mmkd evaluate --bench glue --model "$1-$2" --split "$3" --name "$1-$scores" ${against:+--against "$against"}
+}
+
 for start in bart "$run"; do
     case "$start" in bart) model="hf:$BART" ;; *) model="$start" ;; esac
-    mmkd finetune --task summarization --model "$model" --data xsum --name "$start-xsum"
-    mmkd generate --task text --model "$start-xsum" --data xsum --split test --name "$start-xsum-written"
-    mmkd evaluate --bench xsum --predictions "$start-xsum-written" --split test --name "$start-xsum-scores"
+    for data in xsum cnn-dailymail; do
+        mmkd finetune --task summarization --model "$model" --data "$data" --name "$start-$data"
+        mmkd generate --task text --model "$start-$data" --data "$data" --split test --name "$start-$data-written"
+        mmkd evaluate --bench "$data" --predictions "$start-$data-written" --split test --name "$start-$data-scores"
+    done
     for task in cola sst2 mrpc qqp stsb mnli qnli rte; do
         mmkd finetune --task text-classification --model "$model" --data "$task" --name "$start-$task"
-        mmkd evaluate --bench glue --model "$start-$task" --split val --name "$start-$task-scores"
+        understood "$start" "$task" val
+        case "$task" in mnli) understood "$start" "$task" val_mismatched ;; esac
     done
 done

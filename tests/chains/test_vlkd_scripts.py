@@ -17,7 +17,8 @@ from mmkd_cli.cli.app import app
 from tests.warm import Warm
 
 FOLDER = Path(__file__).parents[2] / "examples" / "vlkd"
-PLACES = ("COCO", "VQAV2", "OKVQA", "NOCAPS", "XSUM", "GLUE", "BART")
+PLACES = ("COCO", "VQAV2", "OKVQA", "NOCAPS", "XSUM", "CNN_DAILYMAIL", "GLUE", "BART")
+SUMMARY_PLACES = ("COCO", "VQAV2", "BOOKS", "GPT2")
 WEIGHTS = ("ttdm_weight", "itcl_weight", "icti_weight")
 
 
@@ -62,15 +63,55 @@ def test_the_full_size_chain_resolves(variant: str, arch: str, tmp_path: Path, m
     assert (run["train"]["batch_size"], run["train"]["epochs"]) == (1024, 10)
     caches = {name: effective(words, monkeypatch) for name, words in named(ran, "cache-teacher").items()}
     assert {one["teacher"]["arch"] for one in caches.values()} == {arch}
-    for stage in ("prepare-data", "finetune", "generate", "evaluate"):
+    for stage in ("prepare-data", "finetune", "generate"):
+        for words in named(ran, stage).values():
+            effective(words, monkeypatch)
+    scored = {name: effective(words, monkeypatch) for name, words in named(ran, "evaluate").items()}
+    kept = {name.removeprefix("bart-") for name in scored if name.startswith("bart-")}
+    assert {"xsum-scores", "cnn-dailymail-scores", "mnli-val-scores", "mnli-val_mismatched-scores"} < kept
+    for name in kept:
+        after = scored[f"vlkd-{variant}-{name}"]
+        assert after["bench"] == scored[f"bart-{name}"]["bench"] and after["split"] == scored[f"bart-{name}"]["split"]
+        compared = after["bench"]["name"] == "glue" and not name.startswith("stsb")
+        assert after.get("against") == (f"bart-{name}" if compared else None)
+
+
+def test_the_summary_at_full_size_resolves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, ran = commands(tmp_path, "chain-summary.sh", **{name: f"/{name.lower()}" for name in SUMMARY_PLACES})
+    assert code == 0
+    runs = {name: effective(words, monkeypatch) for name, words in named(ran, "distill").items()}
+    teaching = runs.pop("plm-kl")
+    assert teaching["method"]["temperature"] == 2 and teaching["method"]["scale"] == 0.01
+    assert (teaching["student"]["arch"], teaching["student"]["weights"]) == ("RN50x4-quickgelu", "openai")
+    trained = teaching["train"]
+    assert (trained["optimizer"], trained["peak_lr"], trained["batch_size"], trained["epochs"]) == (
+        "adam",
+        1e-4,
+        64,
+        10,
+    )
+    assert {name: run["method"]["name"] for name, run in runs.items()} == {
+        "before-talking": "prefix", "taught-talking": "prefix"
+    }  # fmt: skip
+    assert {run["student"]["weights"] for run in runs.values()} == {"/gpt2"}
+    caches = {name: effective(words, monkeypatch) for name, words in named(ran, "cache-teacher").items()}
+    assert caches["books-gpt2"]["teacher"]["temperature"] == 2
+    assert caches["coco-taught"]["teacher"]["arch"] == f"local-dir:{tmp_path / 'root'}/runs/plm-kl/model"
+    for words in named(ran, "generate").values():
+        said = effective(words, monkeypatch)["generation"]
+        assert (said["num_beams"], said["max_new_tokens"]) == (5, 20)
+    for stage in ("prepare-data", "evaluate"):
         for words in named(ran, stage).values():
             effective(words, monkeypatch)
 
 
-@pytest.mark.parametrize(("variant", "unset"), [("vit-l-14", "COCO"), ("rn50", "")])
-def test_the_chain_says_what_is_missing_before_it_starts(variant: str, unset: str, tmp_path: Path) -> None:
-    given = {name: f"/{name.lower()}" for name in PLACES if name != unset}
-    code, ran = commands(tmp_path, "chain.sh", CONFIG=variant, **given)
+@pytest.mark.parametrize(
+    ("script", "variant", "unset"),
+    [("chain.sh", "vit-l-14", "COCO"), ("chain.sh", "rn50", ""), ("chain-summary.sh", "", "BOOKS")],
+)
+def test_the_chain_says_what_is_missing_before_it_starts(script: str, variant: str, unset: str, tmp_path: Path) -> None:
+    given = {name: f"/{name.lower()}" for name in {*PLACES, *SUMMARY_PLACES} if name != unset}
+    code, ran = commands(tmp_path, script, CONFIG=variant, **given)
     assert code == 2 and not ran
 
 
