@@ -26,14 +26,15 @@ def padded(value: Tensor | Ragged, length: int = 0) -> Tensor:
     return value.padded(length) if isinstance(value, Ragged) else value
 
 
-def signal_width(data: TrainingData, signal: str) -> int:
-    """The width of a data set's signal, which is one vector a row."""
+def signal_width(data: TrainingData, signal: str, axes: int = 1) -> int:
+    """The width of a data set's signal, which is one vector a row, or with two axes one a token."""
     targets = data.targets("train")
     if targets is None:
         raise UserError(f"data {data.name!r} comes without a teacher: name a cache, or a teacher with --live")
     if signal not in targets.specs:
         raise UserError(f"the teacher of data {data.name!r} gives no {signal!r}{nearest(signal, targets.specs)}")
     shape = targets.specs[signal].shape
-    if len(shape) != 1:
-        raise UserError(f"signal {signal!r} has the shape {list(shape)} a row: one vector is needed")
-    return shape[0]
+    if len(shape) != axes:
+        needed = "one vector is needed" if axes == 1 else "one vector a token is needed"
+        raise UserError(f"signal {signal!r} has the shape {list(shape)} a row: {needed}")
+    return shape[-1]

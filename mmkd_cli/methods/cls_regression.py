@@ -24,6 +24,7 @@ from mmkd_cli.losses.contrastive import info_nce
 from mmkd_cli.losses.logit_scale import clamp_logit_scale_
 from mmkd_cli.losses.regression import cls_regression_per_row
 from mmkd_cli.losses.soft_labels import soft_label_kl_per_row
+from mmkd_cli.losses.target_cmli import patch_regression_per_row, word_patch_per_row
 from mmkd_cli.methods.cls_regression_config import ClsRegressionConfig
 from mmkd_cli.methods.contrast_memory import MODALITIES, PART, ContrastMemory, left_behind
 from mmkd_cli.methods.pairs import PairFeed, captions, pair_feed, signal_statistics
@@ -31,7 +32,9 @@ from mmkd_cli.students.alignment import Aligned
 from mmkd_cli.students.projections import Heads
 from mmkd_cli.training.randomness import seed_all
 
-TARGET_TERMS = {"mse": "regression", "contrastive-target": "contrastive_target", "kl": "kl"}
+TARGET_TERMS = {
+    "mse": "regression", "contrastive-target": "contrastive_target", "kl": "kl", "target-cmli": "target_cmli",
+}  # fmt: skip
 
 
 class ClsRegression(Trainable):
@@ -78,7 +81,8 @@ class ClsRegression(Trainable):
         student_class = _student_class(keys.name)
         alone = not heads.regression and student_class.needs_pictures
         taught = [one for one in data if not alone or one.targets("train") is not None]
-        widths = {one.name: signal_width(one, method.signal) for one in taught}
+        axes = 2 if method.target_loss == "target-cmli" else 1
+        widths = {one.name: signal_width(one, method.signal, axes) for one in taught}
         if len(set(widths.values())) > 1:
             raise UserError(f"signal {method.signal!r} has several widths ({widths}): use one teacher's caches")
         seed_all(config.train.seed, "new weights")
@@ -125,11 +129,14 @@ class ClsRegression(Trainable):
         outputs = Outputs()
         for modality, vectors in said.regressed.items():
             assert said.target is not None, "what is distilled has a teacher"
-            if self.contrasts_target:
+            term = _target_term(self.config, modality)
+            if self.config.target_loss == "target-cmli":
+                outputs.row_losses[term] = self._by_tokens(modality, vectors, said.target, batch)
+            elif self.contrasts_target:
                 outputs.gathered[f"regressed_{modality}"], outputs.gathered["target"] = vectors, said.target
             else:
                 loss = soft_label_kl_per_row if self.config.target_loss == "kl" else cls_regression_per_row
-                outputs.row_losses[_target_term(self.config, modality)] = loss(vectors, said.target)
+                outputs.row_losses[term] = loss(vectors, said.target)
         for stage, (image, text) in said.contrasted.items():
             outputs.gathered[f"image_{stage}"], outputs.gathered[f"text_{stage}"] = image, text
         if self.memory is not None:
@@ -140,6 +147,19 @@ class ClsRegression(Trainable):
             cosine = F.cosine_similarity(said.image.detach().float(), said.text.detach().float(), dim=1)
             outputs.report["positive_cosine"] = cosine
         return outputs
+
+    def _by_tokens(self, modality: str, tokens: Tensor, target: Tensor, batch: Batch) -> Tensor:
+        """Of pictures patch by patch; of texts word by word, which stand between the first token and the last."""
+        assert self.memory is not None and self.memory.token_map is not None
+        patches = target[:, 1:]
+        if modality == "image":
+            return patch_regression_per_row(tokens[:, 1:], patches)
+        mask = batch["attention_mask"].bool()
+        words = mask & mask.roll(-1, dims=1)
+        words[:, -1] = False
+        own = words[:, 1 : tokens.shape[1]].to(tokens.device)
+        token_map = self.memory.token_map
+        return word_patch_per_row(token_map(tokens[:, 1:]), token_map(patches), own)
 
     def joint_losses(self, gathered: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The contrastive losses over the global batch: of each projected stage, and of each modality and its target.
@@ -224,11 +244,15 @@ def _remember(student: Any, config: ClsRegressionConfig) -> None:
         raise UserError("method.target_bank is of method.target_loss=contrastive-target: leave it out, or set that")
     if config.bank.size and student.projections is None:
         raise UserError("method.bank is of a contrastive loss: set method.contrastive_weight, or leave the bank out")
-    if contrasts or config.bank.size:
+    by_tokens = config.target_loss == "target-cmli"
+    if by_tokens and not getattr(student, "regresses_tokens", False):
+        raise UserError("method.target_loss=target-cmli needs a student that gives all its tokens: name s-smke")
+    if contrasts or by_tokens or config.bank.size:
         student.memory = ContrastMemory(
             student, config.bank, student.projections.dims if student.projections is not None else {},
             teacher_width=student.target_width, teacher=(config.target_bank, config.target_bank_start),
             log_scale=math.log(config.target_scale) if contrasts and config.train_target_scale else None,
+            token_map=(student.target_width, config.cmli_width) if by_tokens else None,
         )  # fmt: skip
 
 

@@ -46,10 +46,11 @@ class ClsRegressionConfig(Config):
         source="[C] MM-D2V2: one rate; beside a pretrained encoder new heads want more", gt=0, absent=1.0,
     )  # fmt: skip
 
-    target_loss: Literal["mse", "contrastive-target", "kl"] = key(
+    target_loss: Literal["mse", "contrastive-target", "kl", "target-cmli"] = key(
         "mse", "of each modality and the teacher's signal: mse; contrast, the pair's own signal against those of the "
-        "batch and of target_bank; or the divergence of their softmaxes, where the signal is logits",
-        source="[P] MM-D2V2: mse; S-SMKE's last: contrast; SHRe: kl",
+        "batch and of target_bank; the divergence of their softmaxes, where the signal is logits; or, where it is "
+        "tokens, of patches mse and of words mse to the patch each is most like",
+        source="[P] MM-D2V2: mse; S-SMKE's last: contrast; SHRe: kl; V: target-cmli",
         absent="mse",
     )  # fmt: skip
     target_scale: float = key(
@@ -63,6 +64,10 @@ class ClsRegressionConfig(Config):
     target_bank_start: Start = key(
         "empty", "its unwritten places: left out, zeros, or random unit vectors", source="[U] [C] S-SMKE: random",
         absent="empty",
+    )  # fmt: skip
+    cmli_width: int = key(
+        32, "of target-cmli: width that a learned map brings words and patches to, where they are compared",
+        source="[P] V: 32", absent=32, ge=1,
     )  # fmt: skip
     bank: BankConfig = key(BankConfig(), "memory banks of the contrastive loss", absent=BankConfig())
 

@@ -1,4 +1,4 @@
-"""What contrastive losses keep from step to step: memory banks, a moving average that gives their keys, a scale.
+"""What losses have of their own: memory banks, a moving average that gives their keys, a scale, a map of tokens.
 
 It is a part of the model while that is trained, and is left behind when it is saved.
 """
@@ -20,6 +20,7 @@ from mmkd_cli.losses.bank_contrast import Weighing, bank_contrast
 from mmkd_cli.losses.contrastive import same_picture_pairs
 from mmkd_cli.losses.logit_scale import new_logit_scale
 from mmkd_cli.students.memory_bank import MemoryBank, MovingAverage, Start
+from mmkd_cli.students.projections import new_linear
 
 MODALITIES = ("image", "text")
 PART = "memory"
@@ -58,12 +59,13 @@ class ContrastMemory(nn.Module):
     """Banks of both modalities for each stage of a student's contrastive loss, and of the teacher's vectors.
 
     widths: stage -> width of its vectors. teacher: size and start of the teacher's bank (0: none). log_scale: where
-    the scale of the teacher's contrast is learnt, its first logarithm.
+    the scale of the teacher's contrast is learnt, its first logarithm. token_map: widths of a learned linear map of
+    words and patches, None without.
     """
 
     def __init__(
         self, student: nn.Module, config: BankConfig, widths: Mapping[str, int], *, teacher_width: int,
-        teacher: tuple[int, Start], log_scale: float | None,
+        teacher: tuple[int, Start], log_scale: float | None, token_map: tuple[int, int] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.config = config
@@ -78,6 +80,7 @@ class ContrastMemory(nn.Module):
         )  # fmt: skip
         self.teacher = MemoryBank(teacher[0], teacher_width, teacher[1]) if teacher[0] else None
         self.log_scale = new_logit_scale(log_scale) if log_scale is not None else None
+        self.token_map = new_linear(*token_map, bias=True) if token_map is not None else None
         self._gamma = config.gamma
 
     def before_step(self, step: int) -> None:

@@ -203,17 +203,27 @@ class SSmke(nn.Module):
         return {name: path for name, path in named.items() if path is not None}
 
     def forward(self, batch: Batch) -> Aligned:
-        """batch: "pixels" uint8 [B, 3, H, W], input_ids and attention_mask [B, L], and the teacher's signal [B, D]."""
+        """batch: "pixels" uint8 [B, 3, H, W], input_ids and attention_mask [B, L], and the teacher's signal [B, D].
+
+        Of a signal of tokens [B, n, D] all tokens of both modalities are regressed, [B, L, D].
+        """
+        target = batch[self.signal].float() if self.signal in batch else None
         said = {modality: self._stages(modality, batch) for modality in MODALITIES}
         image, text = said["image"], said["text"]
         regressed = {}
         if self.head is not None:
             for modality, stages in said.items():
-                regressed[modality] = stages["head"] = self.head(stages["output"])
+                stages["head"] = self.head(stages["output"])
+                of_tokens = target is not None and target.ndim == 3
+                regressed[modality] = self.head(stages["tokens"]) if of_tokens else stages["head"]
         taps = self.projections.stages if self.projections is not None else ()
         contrasted = {stage: (image[stage], text[stage]) for stage in taps}
-        target = batch[self.signal].float() if self.signal in batch else None
         return Aligned(target, regressed, contrasted, image["output"], text["output"])
+
+    @property
+    def regresses_tokens(self) -> bool:
+        """Whether what is shared gives all tokens: an MLP gives the first one."""
+        return self.config.shared == "block"
 
     def parts_without_decay(self) -> dict[str, list[nn.Parameter]]:
         """Parameters that weight-decay rules name: the text embedding table, all embedding tables, the image's CLS."""
@@ -264,7 +274,7 @@ class SSmke(nn.Module):
     # ------------------------------------------------------------------------------------------ inside
     def _stages(self, modality: str, batch: Batch) -> dict[str, Tensor]:
         """The first token after a modality's own blocks [B, D], in the hidden layer of what is shared [B, 4 D], and
-        after it [B, D]."""
+        after it [B, D]; all tokens after it [B, L, D]."""
         device = self.image.embed.cls_token.device
         offset = self.types[modality] if self.types else None
         before = offset if self.config.token_types == "before" else None
@@ -285,7 +295,7 @@ class SSmke(nn.Module):
         if self.config.token_types == "after":
             x = x + offset
         output, hidden = self.shared(x, attend)
-        return {"encoder": encoder, "hidden": hidden[:, 0], "output": output[:, 0]}
+        return {"encoder": encoder, "hidden": hidden[:, 0], "output": output[:, 0], "tokens": output}
 
     @torch.no_grad()
     def _embed(self, modality: str, batch: Batch, layer: str | None) -> Tensor:

@@ -75,7 +75,7 @@ def test_full_size_counts_of_one_modality(
     assert f"# {trainable / 1e6:.2f} of {total / 1e6:.2f} M parameters are trained" in path.read_text()
 
 
-@pytest.mark.parametrize("variant", ["t", "t1", "t2", "t3", "u1", "u2", "w", "x"])
+@pytest.mark.parametrize("variant", ["t", "t1", "t2", "t3", "u1", "u2", "v", "w", "x"])
 def test_full_size_counts_of_s_smke(variant: str) -> None:
     path = FOLDER / "configs" / f"{variant}.toml"
     config = resolved(path)
@@ -83,6 +83,7 @@ def test_full_size_counts_of_s_smke(variant: str) -> None:
     types = 0 if config.student.token_types == "none" else 2 * 768
     head = 2 * 768 + 768 * 768 + 768
     trainable = IMAGE_EMBEDDING - 150_528 + BERT_EMBEDDING + 12 * BLOCK + shared + types + head + 2
+    trainable += 768 * 32 + 32 if variant == "v" else 0
     total = trainable + 150_528
     if variant == "u2":  # and a moving average of all of it
         total *= 2

@@ -1,4 +1,4 @@
-"""S-SMKE and SHRe from data to a score: twenty steps of five variants, from a cache and live, and retrieval by each."""
+"""S-SMKE and SHRe from data to a score: twenty steps of six variants, from a cache and live, and retrieval by each."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "u2": {"method__bank__size": 32, "method__bank__keys": "average", "method__bank__start": "random"},
     "q": {"method__target_loss": "kl", "method__signal": "logits", "student__shared": "mlp", "student__taps": "all",
           "student__token_types": "none"},
+    "v": {"method__target_loss": "target-cmli", "method__signal": "image_tokens", "student__image_size": 160,
+          "student__init": "random",
+          "method__cmli_width": 8},
     "y4": {"method__regression_weight": 0.0},
     "x": {**CDL, "method__target_bank": 48, "method__target_bank_start": "random"},
 }  # fmt: skip
@@ -29,8 +32,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("chain")
     root = make_chain(folder)
-    stored = {"data": "squares", "signals": ("logits",), "cache__dtype": "float32", "cache__threads": 1}
-    cache_teacher.run(config_of(cache_teacher, **stored, **teacher_keys(folder)), context(root, "logits"))
+    stored = {"data": "squares", "signals": ("logits", "image_tokens"), "cache__dtype": "float32", "cache__threads": 1}
+    cache_teacher.run(config_of(cache_teacher, **stored, **teacher_keys(folder)), context(root, "more"))
     small_students.d2v2_files(folder / "weights")
     small_students.bert_folder(folder / "bert")
     return folder
@@ -43,7 +46,7 @@ def trained(chain: Path, name: str, **keys: Any) -> list[dict[str, Any]]:
         "student__image_weights": str(chain / "weights/image.pt"), "student__text_weights": str(chain / "bert"),
     }  # fmt: skip
     train = {"train__max_steps": 20, "train__batch_size": 8, "train__peak_lr": 3e-3}
-    config = config_of(distill, data="squares", **ITC, **student, **train, **keys)
+    config = config_of(distill, **{"data": "squares", **ITC, **student, **train, **keys})
     distill.run(config, context(chain / "work", name))
     lines = (chain / "work" / "runs" / name / "metrics.jsonl").read_text().splitlines()
     return [line for line in map(json.loads, lines) if "loss" in line]
@@ -51,9 +54,9 @@ def trained(chain: Path, name: str, **keys: Any) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_twenty_steps_and_a_score(chain: Path, variant: str) -> None:
-    named = {} if variant == "y4" else {"cache": "logits" if variant == "q" else "vit"}
+    named = {} if variant == "y4" else {"cache": "more" if variant in ("q", "v") else "vit"}
     steps = trained(chain, variant, **named, **VARIANTS[variant])
-    target = {"x": "contrastive_target", "q": "kl"}.get(variant, "regression")
+    target = {"x": "contrastive_target", "q": "kl", "v": "target_cmli"}.get(variant, "regression")
     parts = {"contrastive", "contrastive_hidden", *(() if variant == "y4" else (f"{target}_image", f"{target}_text"))}
     assert len(steps) == 20 and all(parts <= line.keys() for line in steps)
     told = "contrastive" if variant == "y4" else f"{target}_text"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmkd_cli.architectures.shared_block import SharedBlock
-from mmkd_cli.core.contracts import Position
+from mmkd_cli.core.contracts import Position, SignalSpec
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.methods.cls_regression import ClsRegression, ClsRegressionConfig
 from mmkd_cli.students.s_smke import SSmke, SSmkeConfig
@@ -126,6 +126,48 @@ def test_shre_shares_an_mlp_with_three_taps(tmp_path: Path) -> None:
     assert model.layers[-1] == "head" and trainable.weights["kl_text"] == 0.5
     torch.stack([*(rows.mean() for rows in outputs.row_losses.values()), *joint.values()]).sum().backward()
     small_students.gradients_reach_exactly_the_trainable(model)
+
+
+class Patches:
+    """image_tokens of a split's pictures: random numbers, the class token first."""
+
+    n_views = 0
+    specs: ClassVar[Any] = {"image_tokens": SignalSpec("image_tokens", "images", (5, WIDTH))}
+    values = torch.randn((8, 5, WIDTH), generator=torch.Generator().manual_seed(5))
+
+    def gather(self, signals: Any, rows: np.ndarray, views: Any = None) -> dict[str, Tensor]:
+        return {"image_tokens": self.values[torch.as_tensor(rows)]}
+
+
+def test_words_and_patches_learn_the_teachers_patches(tmp_path: Path) -> None:
+    stage = SimpleNamespace(
+        method=ClsRegressionConfig(contrastive_weight=1.0, target_loss="target-cmli", signal="image_tokens"),
+        student=config(tmp_path), train=TrainConfig(),
+    )  # fmt: skip
+    trainable = ClsRegression.build(stage, [replace(pairs(), targets=lambda split: Patches())], "cpu")
+    model, said = trainable.model.eval(), batch(trainable)
+    outputs = trainable.forward(said)
+    tokens = {modality: model.head(model._stages(modality, said)["tokens"]) for modality in ("image", "text")}
+    token_map = trainable.memory.token_map
+    assert token_map.weight.shape == (32, WIDTH)
+    for row, length in enumerate(said["attention_mask"].sum(dim=1).tolist()):
+        patches = said["image_tokens"][row, 1:]
+        expected = F.mse_loss(tokens["image"][row, 1:], patches)
+        torch.testing.assert_close(outputs.row_losses["target_cmli_image"][row], expected, atol=1e-5, rtol=1e-4)
+        words, seen = token_map(tokens["text"][row, 1 : length - 1]), token_map(patches)
+        best = [max(range(4), key=lambda k: F.cosine_similarity(word, seen[k], dim=0).item()) for word in words]
+        torch.testing.assert_close(
+            outputs.row_losses["target_cmli_text"][row], F.mse_loss(words, seen[best]), atol=1e-5, rtol=1e-4
+        )
+    assert trainable.weights["target_cmli_text"] == 0.5
+    joint = trainable.joint_losses(outputs.gathered)
+    torch.stack([*(rows.mean() for rows in outputs.row_losses.values()), *joint.values()]).sum().backward()
+    small_students.gradients_reach_exactly_the_trainable(model)
+    grouped = [p for group in trainable.parameter_groups(1e-3, 0.01) for p in group["params"]]
+    assert any(p is token_map.weight for p in grouped)
+    with pytest.raises(UserError, match="needs a student that gives all its tokens"):
+        stage.student = config(tmp_path, shared="mlp")
+        ClsRegression.build(stage, [replace(pairs(), targets=lambda split: Patches())], "cpu")
 
 
 def test_without_a_teacher_there_is_no_head(tmp_path: Path) -> None:
