@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
@@ -45,9 +46,13 @@ class TextLayers(nn.Module):
         self.width = int(model.config.hidden_size)
 
     @classmethod
-    def of(cls, config: Any) -> TextLayers:
-        """Random weights."""
-        return cls(AutoModel.from_config(config))
+    def of(cls, config: Any, depth: int | None = None, dropout: float | None = None) -> TextLayers:
+        """Random weights, float32. depth, dropout: None for the configuration's own."""
+        if depth is not None:
+            config.num_hidden_layers = depth
+        for name, value in dropout_options(config, dropout).items():
+            setattr(config, name, value)
+        return cls(AutoModel.from_config(config, dtype=torch.float32))
 
     @classmethod
     def load(cls, folder: Path, blocks: Sequence[int] | None = None, dropout: float | None = None) -> TextLayers:

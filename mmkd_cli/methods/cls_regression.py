@@ -242,6 +242,9 @@ def _remember(student: Any, config: ClsRegressionConfig) -> None:
     contrasts = config.target_loss == "contrastive-target"
     if config.target_bank and not contrasts:
         raise UserError("method.target_bank is of method.target_loss=contrastive-target: leave it out, or set that")
+    if contrasts and config.regression_weight == 0:
+        raise UserError("method.target_loss=contrastive-target learns nothing with method.regression_weight=0: set "
+                        "method.target_loss=mse and method.target_bank=0")  # fmt: skip
     if config.bank.size and student.projections is None:
         raise UserError("method.bank is of a contrastive loss: set method.contrastive_weight, or leave the bank out")
     by_tokens = config.target_loss == "target-cmli"

@@ -84,7 +84,13 @@ class LayerMean(Trainable):
     def forward(self, batch: Batch) -> Outputs:
         """The error of each picture, or of each token of the texts that is no padding."""
         said = self.model(batch, self.tap)
-        target = batch[SIGNAL][:, : said.shape[1]].to(said.device)
+        target = batch[SIGNAL].to(said.device)
+        if "attention_mask" in batch:
+            target = target[:, : said.shape[1]]  # the student cuts a batch to its longest text
+        if target.shape != said.shape:
+            theirs, ours = (list(one.shape[1:]) for one in (target, said))
+            raise UserError(f"the teacher's {SIGNAL} is [tokens, width] {theirs}, the student's {ours}: give the "
+                            "student the teacher's image_size, patch_size and width")  # fmt: skip
         values = layer_mean_per_token(said, target, final_norm=self.final_norm)
         if "attention_mask" not in batch:
             return Outputs(row_losses={SIGNAL: values.mean(dim=1)})

@@ -133,10 +133,9 @@ class Encoder(nn.Module):
     @staticmethod
     def files(config: EncoderConfig) -> dict[str, str]:
         """Key -> file or folder whose content decides the student's first weights. config: `beside` its teacher."""
-        named = {}
-        if config.weights is not None and config.init == "pretrained":
-            of_hub = config.modality == "text" and config.text == "transformers"
-            named["student.weights"] = str(hub_folder(config.weights)) if of_hub else config.weights
+        named, bert = {}, config.modality == "text" and config.text == "transformers"
+        if config.weights is not None and (bert or config.init == "pretrained"):  # of a random BERT the sizes
+            named["student.weights"] = str(hub_folder(config.weights)) if bert else config.weights
         if config.modality == "text" and config.text == "d2v2":
             folder = tokenizer_folder(config.tokenizer, config.weights)
             named |= {f"student.tokenizer/{name}": str(folder / name) for name in bpe_files(folder)}
@@ -200,9 +199,7 @@ def _tapped(layers: Any, tap: Tap) -> Any:
 def _random(config: EncoderConfig) -> Any:
     """Random weights: data2vec 2.0's by fairseq's rule, transformers' by its own."""
     if config.modality == "text" and config.text == "transformers":
-        found = text_config(config.weights or BERT_BASE)
-        found.num_hidden_layers = config.depth
-        return TextLayers.of(found)
+        return TextLayers.of(text_config(config.weights or BERT_BASE), config.depth, config.dropout)
     body = (ImageEncoder if config.modality == "image" else D2v2TextEncoder)(config.sizes, config.dropout)
     init_bert_parameters(body)
     return body

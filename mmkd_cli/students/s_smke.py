@@ -353,6 +353,4 @@ def _random_image(config: SSmkeConfig) -> ImageEncoder:
 
 
 def _random_text(config: SSmkeConfig) -> TextLayers:
-    found = text_config(config.text_weights or BERT_BASE)
-    found.num_hidden_layers = config.depth
-    return TextLayers.of(found)
+    return TextLayers.of(text_config(config.text_weights or BERT_BASE), config.depth, config.dropout)

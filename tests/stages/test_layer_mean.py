@@ -88,9 +88,9 @@ def test_twenty_steps_from_a_cache_and_live(root: Path, tmp_path: Path, case: st
 def test_what_does_not_fit_is_said(root: Path, tmp_path: Path) -> None:
     keys = {**teachers(tmp_path)["b"], "student__init": "pretrained"}
 
-    def trained(**more: Any) -> None:
+    def trained(name: str = "refused", **more: Any) -> None:
         asked = {"method__name": "layer-mean", "data": "squares", "live": True, "train__batch_size": 8, **keys, **more}
-        distill.run(config_of(distill, **asked), context(root, "refused"))
+        distill.run(config_of(distill, **asked), context(root, name))
 
     with pytest.raises(UserError, match="layer-mean does not train the student 'unimodal': name encoder"):
         distill.run(config_of(distill, method__name="layer-mean", data="squares", student__name="unimodal"),
@@ -99,3 +99,6 @@ def test_what_does_not_fit_is_said(root: Path, tmp_path: Path) -> None:
         trained(student__depth=5)
     with pytest.raises(Refused, match="are not those of the student's tokenizer"):
         trained(student__depth=2, student__max_tokens=4)
+    keys = teachers(tmp_path)["a"]
+    with pytest.raises(UserError, match=r"the teacher's layer_mean is \[tokens, width\] .*: give the student"):
+        trained("smaller", student__image_size=16, student__init="random", student__depth=2)

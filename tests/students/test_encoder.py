@@ -78,8 +78,16 @@ def test_every_second_block_and_where_gradients_go(tmp_path: Path, case: str) ->
     layer_mean_per_token(said, torch.randn_like(said), final_norm=True).mean().backward()
     for name, parameter in student.named_parameters():
         reached = parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)
-        unused = name.endswith(("token_type_embeddings.weight",)) and reached  # one type of two
-        assert reached == parameter.requires_grad or unused, name
+        assert reached == parameter.requires_grad, name
     assert {name for name, p in student.named_parameters() if not p.requires_grad} == (
         {"body.embed.positions"} if case == "image" else set()
     )
+
+
+def test_a_random_bert_has_the_students_dropout_and_its_folder_decides_its_sizes(tmp_path: Path) -> None:
+    folder = small_students.bert_folder(tmp_path / "bert", DEPTH)
+    config = EncoderConfig(modality="text", weights=str(folder), init="random", depth=2, max_tokens=20)
+    student = Encoder.build(config)
+    assert {part.p for part in student.modules() if isinstance(part, torch.nn.Dropout)} == {0.0}
+    assert len(student.body.model.encoder.layer) == 2 and next(student.parameters()).dtype == torch.float32
+    assert Encoder.files(config)["student.weights"] == str(folder)
