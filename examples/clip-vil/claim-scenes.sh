@@ -4,7 +4,7 @@
 # (R2R, by navigation.sh), and CLIP-ViL_p's stream with and without its pre-training on captions.
 # Run it again after any interruption: what is done is not done again.
 #
-#   ENCODERS         default "tiny-clip shape colour-shape labels nothing": the shipped CLIP, and what encoders.py is told
+#   ENCODERS         the shipped CLIP, and what encoders.py is told; default "tiny-clip shape colour-shape nothing"
 #   STEPS            of the training of those; default 1000, as of the tiny CLIP
 #   SEEDS            of what is trained on frozen encoders; default "0 1 2"
 #   TASKS, MODELS    default "vqa snli-ve r2r", "head scratch pretrained"
@@ -15,7 +15,7 @@ set -eu
 cd "$(dirname "$0")"
 ROOT="${MMKD_ROOT:-mmkd-work}"
 export MMKD_ROOT="$ROOT" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" HF_HUB_OFFLINE=1
-ENCODERS="${ENCODERS:-tiny-clip shape colour-shape labels nothing}" TASKS="${TASKS:-vqa snli-ve r2r}"
+ENCODERS="${ENCODERS:-tiny-clip shape colour-shape nothing}" TASKS="${TASKS:-vqa snli-ve r2r}"
 MODELS="${MODELS:-head scratch pretrained}"
 
 python small_bert.py --out "$ROOT/bert"
