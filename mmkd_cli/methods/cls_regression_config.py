@@ -6,8 +6,8 @@ from typing import Literal
 
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.methods.contrast_memory import BankConfig
-from mmkd_cli.students.memory_bank import Start
 from mmkd_cli.students.projections import Heads, Layout
+from mmkd_cli.training.memory_bank import Start
 
 
 class ClsRegressionConfig(Config):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmkd_cli.students.memory_bank import NO_PICTURE, MemoryBank, MovingAverage
+from mmkd_cli.training.memory_bank import NO_PICTURE, MemoryBank, MovingAverage
 
 WIDTH = 3
 
