@@ -1,4 +1,4 @@
-"""A pre-norm Transformer block with LayerScale, as BEiT's: queries and values have a bias, keys have none.
+"""What both modalities share in S-SMKE and SHRe: a pre-norm Transformer block with LayerScale, or an MLP.
 
 Source: public repositories TimCares/EV-LP and TimCares/MasterThesis (src/modules/layers.py).
 """
@@ -13,7 +13,10 @@ from mmkd_cli.architectures.d2v2 import IMAGE_EPS, init_bert_parameters
 
 
 class SharedBlock(nn.Module):
-    """x = x + ls1 * attn(norm1(x)); x = x + ls2 * mlp(norm2(x)). layer_scale: where ls1, ls2 begin; 0 for none."""
+    """x = x + ls1 * attn(norm1(x)); x = x + ls2 * mlp(norm2(x)). layer_scale: where ls1, ls2 begin; 0 for none.
+
+    As in BEiT, queries and values have a bias, keys have none.
+    """
 
     def __init__(self, width: int, heads: int, layer_scale: float, dropout: float = 0.0) -> None:
         super().__init__()
@@ -44,6 +47,21 @@ class SharedBlock(nn.Module):
         dropped = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, dropout_p=dropped)
         return self.proj(mixed.transpose(1, 2).reshape(batch, length, width))
+
+
+class SharedMlp(nn.Module):
+    """SHRe's: linear, GELU, norm, linear. The head's norm and linear layer follow."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1, self.norm = nn.Linear(width, 4 * width), nn.LayerNorm(4 * width, eps=IMAGE_EPS)
+        self.fc2 = nn.Linear(4 * width, width)
+        init_bert_parameters(self)
+
+    def forward(self, x: Tensor, attend: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The first token of x [B, L, D] -> [B, 1, D], and fc1's output before its activation [B, 1, 4 D]."""
+        hidden = self.fc1(x[:, :1])
+        return self.fc2(self.norm(F.gelu(hidden))), hidden
 
 
 def _scaled(x: Tensor, scale: Tensor | None) -> Tensor:

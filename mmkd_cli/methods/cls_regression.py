@@ -26,7 +26,7 @@ from mmkd_cli.losses.regression import cls_regression_per_row
 from mmkd_cli.losses.soft_labels import soft_label_kl_per_row
 from mmkd_cli.losses.target_cmli import patch_regression_per_row, word_patch_per_row
 from mmkd_cli.methods.cls_regression_config import ClsRegressionConfig
-from mmkd_cli.methods.contrast_memory import MODALITIES, PART, ContrastMemory, left_behind
+from mmkd_cli.methods.contrast_memory import MODALITIES, PART, BankConfig, ContrastMemory, left_behind
 from mmkd_cli.methods.pairs import PairFeed, captions, pair_feed, signal_statistics
 from mmkd_cli.students.alignment import Aligned
 from mmkd_cli.students.projections import Heads
@@ -273,4 +273,6 @@ def _checked(config: ClsRegressionConfig) -> Heads:
     heads = config.heads
     if not heads.regression and heads.layout is None:
         raise UserError("method.regression_weight and method.contrastive_weight are both 0: nothing would be learnt")
+    if not config.bank.size and config.bank != BankConfig():
+        raise UserError("method.bank's keys have no effect without banks: set method.bank.size")
     return heads

@@ -19,8 +19,8 @@ from mmkd_cli.core.errors import UserError
 from mmkd_cli.losses.bank_contrast import Weighing, bank_contrast
 from mmkd_cli.losses.contrastive import same_picture_pairs
 from mmkd_cli.losses.logit_scale import new_logit_scale
-from mmkd_cli.students.mm_d2v2 import MODALITIES
 from mmkd_cli.students.projections import new_linear
+from mmkd_cli.students.two_modalities import MODALITIES
 from mmkd_cli.training.memory_bank import MemoryBank, MovingAverage, Start
 
 PART = "memory"

@@ -14,9 +14,6 @@ from mmkd_cli.core.artifacts import Artifact
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.students.encoder import Encoder
 
-PLACES = {"image_weights", "text_weights", "tokenizer", "init_image", "init_text"}
-"""Keys that say where a student's beginnings lie: no part of what is saved."""
-
 
 def encoder_run(folder: str, modality: str, text: str | None = None) -> Artifact:
     """The run; UserError unless its student is of one modality, of texts also of that family."""

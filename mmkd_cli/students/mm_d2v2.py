@@ -12,51 +12,30 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mmkd_cli.architectures.d2v2 import ImageEmbedding, Sizes, TextEmbedding, init_bert_parameters
 from mmkd_cli.architectures.d2v2_checkpoints import load_image_checkpoint, load_text_checkpoint
 from mmkd_cli.architectures.gpt2_bpe import bpe_files
 from mmkd_cli.architectures.state_dicts import load_strictly
-from mmkd_cli.core import paths
-from mmkd_cli.core.config import Config, key
+from mmkd_cli.core.config import key
 from mmkd_cli.core.contracts import Batch, Teacher
-from mmkd_cli.core.errors import UserError, nearest
-from mmkd_cli.core.fingerprints import sha256_file
-from mmkd_cli.data.pictures import Transform
-from mmkd_cli.students.alignment import Aligned, read_heads, save_heads
-from mmkd_cli.students.beginnings import PLACES, encoder_of_run, encoder_run, freeze
+from mmkd_cli.core.errors import UserError
+from mmkd_cli.students.alignment import Aligned, read_heads
+from mmkd_cli.students.beginnings import encoder_of_run, encoder_run, freeze
 from mmkd_cli.students.d2v2_text import VOCABULARY, BpeTokenizer, check_width, tokenizer_folder
 from mmkd_cli.students.modality_blocks import SpecificBlock, shared_block
 from mmkd_cli.students.projections import Heads, Projections, new_linear
-from mmkd_cli.students.text import trimmed
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-MODALITIES = ("image", "text")
+from mmkd_cli.students.two_modalities import MODALITIES, TwoModalities, TwoModalitiesConfig
 
 
-class MmD2v2Config(Config):
+class MmD2v2Config(TwoModalitiesConfig):
     """Keys of the student `mm-d2v2`."""
 
     name: str = key("mm-d2v2", "the student")
-    image_weights: str | None = key(None, "data2vec 2.0's image checkpoint (base_imagenet.pt)", identity=False)
     text_weights: str | None = key(None, "data2vec 2.0's text checkpoint (nlp_base.pt)", identity=False)
     tokenizer: str | None = key(None, "folder of GPT-2's BPE (None: the one that text_weights lies in)", identity=False)
-    init_image: str | None = key(
-        None, "run of the student encoder whose picture blocks it begins with, in place of image_weights",
-        source="[S] stagewise distillation", identity=False,
-    )  # fmt: skip
-    init_text: str | None = key(
-        None, "run of the student encoder whose text blocks it begins with, in place of text_weights",
-        source="[S] stagewise distillation", identity=False,
-    )  # fmt: skip
-    freeze: tuple[str, ...] = key(
-        (), "patterns of parameters' names that are not trained, as *.attn.*", source="[U] none", absent=()
-    )
-    init: Literal["pretrained", "random"] = key(
-        "pretrained", "specific blocks and embeddings: of the checkpoints, or random", source="[S] MM-D2V2"
-    )
     depth: int = key(6, "blocks that an input goes through", unit="layers", source="[S] MM-D2V2: 6 or 7", ge=1)
     shared: int = key(1, "how many of them, the last, are shared", unit="layers", source="[S] MM-D2V2: 1 or 2", ge=0)
     attention: Literal["separate", "shared"] = key(
@@ -79,13 +58,7 @@ class MmD2v2Config(Config):
         False, "a bias-free linear map a modality between its blocks and the shared ones, as in FLAVA",
         source="[S] MM-D2V2: a variant",
     )  # fmt: skip
-    width: int = key(768, "width; the feed-forward is four times it", source="[P] data2vec 2.0 base", ge=8)
-    heads: int = key(12, "attention heads", source="[P] data2vec 2.0 base", ge=1)
-    image_size: int = key(224, "side of a picture", unit="px", source="[S] 224", ge=16)
-    patch_size: int = key(16, "side of a patch", unit="px", source="[P] data2vec 2.0 base", ge=1)
     vocabulary: int = key(VOCABULARY, "tokens that the text model knows", source="[P] data2vec 2.0 base", ge=4)
-    max_tokens: int = key(64, "length of a text with its special tokens", unit="tokens", source="[S] 64", ge=3)
-    dropout: float = key(0.0, "dropout in all blocks", source="[C] MM-D2V2's config: 0", ge=0, lt=1)
 
     @property
     def sizes(self) -> Sizes:
@@ -96,23 +69,18 @@ class MmD2v2Config(Config):
         )  # fmt: skip
 
 
-class MmD2v2(nn.Module):
+class MmD2v2(TwoModalities):
     """The student; a linear head follows the shared blocks where the teacher's width is another."""
 
     Config: ClassVar[type] = MmD2v2Config
-    needs_pictures: ClassVar[bool] = True
-    standardize: ClassVar[bool] = False
-    image_signal: str | None = None
+    kind: ClassVar[str] = "mm-d2v2"
 
     def __init__(self, config: MmD2v2Config, tokenizer: Any, signal: str, target_width: int, heads: Heads) -> None:
-        super().__init__()
+        super().__init__(config, tokenizer, signal, target_width, heads)
         if config.shared > config.depth:
             raise UserError(
                 f"student.shared {config.shared} is more than student.depth {config.depth}: make it smaller"
             )
-        self.config, self.signal, self.target_width, self.heads = config, signal, target_width, heads
-        self._tokenizer = tokenizer
-        self._loaded_from: Path | None = None
         sizes, width = config.sizes, config.width
         self.embed = nn.ModuleDict({"image": ImageEmbedding(sizes), "text": TextEmbedding(sizes)})
         self.specific = nn.ModuleList(
@@ -129,7 +97,7 @@ class MmD2v2(nn.Module):
         self.to_shared = nn.ModuleDict({m: new_linear(width, width) for m in mapped})
         needs_head = heads.regression and width != target_width
         self.head = new_linear(width, target_width, bias=True) if needs_head else None
-        self.projections: Projections | None = None
+        self.projections = None
         if heads.layout is not None:
             stages = {"output": (width, width), **({"encoder": (width, width)} if config.shared else {})}
             self.projections = Projections(heads.layout, heads.dim or target_width, stages)
@@ -137,7 +105,7 @@ class MmD2v2(nn.Module):
         self.embed["image"].positions.requires_grad_(False)
         freeze(self, config.freeze)
         if self.projections is not None:
-            self.layers: tuple[str, ...] = ("encoder", "shared", "projection")
+            self.layers = ("encoder", "shared", "projection")
         else:
             self.layers = ("encoder", "projection", "shared") if config.mm_projections else ("encoder", "shared")
 
@@ -181,7 +149,7 @@ class MmD2v2(nn.Module):
 
     def forward(self, batch: Batch) -> Aligned:
         """batch: "pixels" uint8 [B, 3, H, W], input_ids and attention_mask [B, L], and the teacher's signal [B, D]."""
-        image, text = self._stages("image", batch), self._stages("text", batch)
+        image, text = self.stages("image", batch), self.stages("text", batch)
         target = batch[self.signal].float() if self.signal in batch else None
         regressed = {}
         if self.heads.regression:
@@ -204,56 +172,18 @@ class MmD2v2(nn.Module):
             "image_cls": [self.embed["image"].cls_token],
         }
 
-    # ------------------------------------------------------------------------------------------ dual encoder
-    def identity(self) -> dict[str, Any]:
-        assert self._loaded_from is not None, "a student is identified by its folder"
-        return {
-            "student": "mm-d2v2",
-            "model": sha256_file(self._loaded_from / "model"),
-            "heads": sha256_file(self._loaded_from / "heads.safetensors"),
-        }
-
-    @property
-    def picture_transform(self) -> Transform:
-        """Squashed to a square with no crop (the notes' retrieval evaluation), ImageNet's mean and deviation."""
-        side = self.config.image_size
-        return Transform((side, side), "squash", side, "bicubic", IMAGENET_MEAN, IMAGENET_STD)
-
-    @property
-    def tokenize(self) -> BpeTokenizer:
-        assert self._tokenizer is not None, "a student on the meta device has no tokenizer"
-        return self._tokenizer
-
-    def embed_images(self, batch: Batch, layer: str | None = None) -> Tensor:
-        """[B, E] of pixels."""
-        return self._embed("image", batch, layer)
-
-    def embed_texts(self, batch: Batch, layer: str | None = None) -> Tensor:
-        """[B, E] of token ids."""
-        return self._embed("text", batch, layer)
-
     def save(self, folder: Path) -> None:
         """Write model/ (safetensors, sizes, tokenizer) and heads.safetensors."""
-        model = folder / "model"
-        self.tokenize.save(model)
-        state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        heads = {name: value for name, value in state.items() if name.startswith(("head.", "projections."))}
-        save_file({name: value for name, value in state.items() if name not in heads}, model / "model.safetensors")
-        sizes = self.config.model_dump(mode="json", exclude=PLACES)
-        paths.write_json(model / "config.json", {"model_type": "mm-d2v2", **sizes})
-        save_heads(folder, heads, {**self.heads._asdict(), "signal": self.signal, "width": self.target_width})
+        self.tokenize.save(folder / "model")
+        self._save_weights(folder)
 
-    # ------------------------------------------------------------------------------------------ inside
-    def _stages(self, modality: str, batch: Batch) -> dict[str, Tensor]:
+    def stages(self, modality: str, batch: Batch) -> dict[str, Tensor]:
         """The first token [B, D] after a modality's own blocks, the map to the shared ones, and the shared ones."""
-        device = self.embed["text"].norm.weight.device
         attend: Tensor | None = None
         if modality == "image":
-            x = self.embed["image"](self.picture_transform.normalize(batch["pixels"].to(device), torch.float32))
+            x = self.embed["image"](self._pixels(batch))
         else:
-            input_ids, attention_mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
-            if device.type == "cpu":  # where asking for the longest text waits for nothing
-                input_ids, attention_mask = trimmed(input_ids, attention_mask)
+            input_ids, attention_mask = self._tokens(batch)
             attend = attention_mask.bool()
             x = self.embed["text"](input_ids, attention_mask)
         if self.type_norm is not None:
@@ -268,12 +198,8 @@ class MmD2v2(nn.Module):
             x = block(x, attend)
         return {"encoder": encoder, "mapped": mapped, "output": x[:, 0]}
 
-    @torch.no_grad()
-    def _embed(self, modality: str, batch: Batch, layer: str | None) -> Tensor:
-        layer = layer or self.layers[-1]
-        if layer not in self.layers:
-            raise UserError(f"layer {layer!r} is not one of this student's{nearest(layer, self.layers)}")
-        stages = self._stages(modality, batch)
+    def at_layer(self, modality: str, stages: Mapping[str, Tensor], layer: str) -> Tensor:
+        """[B, E] of one of `layers`."""
         if layer != "projection":
             return stages["encoder" if layer == "encoder" else "output"]
         if self.projections is None:

@@ -12,56 +12,36 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mmkd_cli.architectures.d2v2 import ImageEncoder, Sizes, init_bert_parameters
 from mmkd_cli.architectures.d2v2_checkpoints import load_image_checkpoint
-from mmkd_cli.architectures.shared_block import SharedBlock
+from mmkd_cli.architectures.shared_block import SharedBlock, SharedMlp
 from mmkd_cli.architectures.state_dicts import load_strictly
 from mmkd_cli.architectures.text_layers import BERT_BASE, TextLayers, text_config
 from mmkd_cli.architectures.transformers_folder import open_tokenizer
-from mmkd_cli.core import paths
-from mmkd_cli.core.config import Config, key
+from mmkd_cli.core.config import key
 from mmkd_cli.core.contracts import Batch, Teacher
-from mmkd_cli.core.errors import UserError, nearest
-from mmkd_cli.core.fingerprints import sha256_file
+from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.hub import hub_folder
-from mmkd_cli.data.pictures import Transform
 from mmkd_cli.losses.logit_scale import new_logit_scale
-from mmkd_cli.students.alignment import Aligned, read_heads, save_heads
-from mmkd_cli.students.beginnings import PLACES, encoder_of_run, encoder_run, freeze
+from mmkd_cli.students.alignment import Aligned, read_heads
+from mmkd_cli.students.beginnings import encoder_of_run, encoder_run, freeze
 from mmkd_cli.students.d2v2_text import check_width
-from mmkd_cli.students.mm_d2v2 import IMAGENET_MEAN, IMAGENET_STD, MODALITIES
 from mmkd_cli.students.projections import Heads, new_linear
-from mmkd_cli.students.text import trimmed
 from mmkd_cli.students.tokenizers import FixedLengthTokenizer
+from mmkd_cli.students.two_modalities import MODALITIES, TwoModalities, TwoModalitiesConfig
 
-_HEADS = ("head.", "projections.")
 
-
-class SSmkeConfig(Config):
+class SSmkeConfig(TwoModalitiesConfig):
     """Keys of the student `s-smke`."""
 
     name: str = key("s-smke", "the student")
-    image_weights: str | None = key(None, "data2vec 2.0's image checkpoint (base_imagenet.pt)", identity=False)
     text_weights: str | None = key(
         None, "folder or hub id of a BERT (None: of random weights, BERT base's sizes)", identity=False
     )
     tokenizer: str | None = key(None, "folder of the tokenizer (None: text_weights)", identity=False)
-    init_image: str | None = key(
-        None, "run of the student encoder whose picture blocks it begins with, in place of image_weights",
-        source="[S] stagewise distillation", identity=False,
-    )  # fmt: skip
-    init_text: str | None = key(
-        None, "run of the student encoder whose text blocks it begins with, in place of text_weights",
-        source="[S] stagewise distillation", identity=False,
-    )  # fmt: skip
-    freeze: tuple[str, ...] = key(
-        (), "patterns of parameters' names that are not trained, as *.attn.*", source="[U] none", absent=()
-    )
-    init: Literal["pretrained", "random"] = key("pretrained", "of the encoders", source="[P] pretrained")
     depth: int = key(6, "blocks of each encoder, the first ones", unit="layers", source="[P] 6 and 6", ge=1)
     shared: Literal["block", "mlp"] = key(
         "block", "what both modalities share: a Transformer block, or an MLP on the first token", source="[P] Q, R: mlp"
@@ -78,12 +58,6 @@ class SSmkeConfig(Config):
         "both", "what the contrastive loss compares: the output of what is shared; its feed-forward part's hidden "
         "layer, too; and the head's output: terms that are averaged", source="[C] S-SMKE: both; [P] SHRe's MLP: all",
     )  # fmt: skip
-    width: int = key(768, "width of data2vec 2.0; the feed-forward is four times it", source="[P] base", ge=8)
-    heads: int = key(12, "attention heads of data2vec 2.0 and of the shared block", source="[P] base", ge=1)
-    image_size: int = key(224, "side of a picture", unit="px", source="[P] 224", ge=16)
-    patch_size: int = key(16, "side of a patch", unit="px", source="[P] data2vec 2.0 base", ge=1)
-    max_tokens: int = key(64, "length of a text with its special tokens", unit="tokens", source="[P] 64", ge=3)
-    dropout: float = key(0.0, "dropout in all blocks", source="[C] the encoders run as in evaluation", ge=0, lt=1)
 
     @property
     def sizes(self) -> Sizes:
@@ -92,20 +66,6 @@ class SSmkeConfig(Config):
             width=self.width, depth=self.depth, heads=self.heads, mlp_width=4 * self.width, image_size=self.image_size,
             patch_size=self.patch_size,
         )  # fmt: skip
-
-
-class SharedMlp(nn.Module):
-    """SHRe's: linear, GELU, norm, linear. The head's norm and linear layer follow."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.fc1, self.norm = new_linear(width, 4 * width, bias=True), nn.LayerNorm(4 * width, eps=1e-6)
-        self.fc2 = new_linear(4 * width, width, bias=True)
-
-    def forward(self, x: Tensor, attend: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The first token of x [B, L, D] -> [B, 1, D], and fc1's output before its activation [B, 1, 4 D]."""
-        hidden = self.fc1(x[:, :1])
-        return self.fc2(self.norm(F.gelu(hidden))), hidden
 
 
 class Taps(nn.Module):
@@ -120,36 +80,34 @@ class Taps(nn.Module):
         self.logit_scales = nn.ParameterDict({stage: new_logit_scale() for stage in dims})
 
 
-class SSmke(nn.Module):
+class SSmke(TwoModalities):
     """The student."""
 
     Config: ClassVar[type] = SSmkeConfig
-    needs_pictures: ClassVar[bool] = True
-    standardize: ClassVar[bool] = False
-    image_signal: str | None = None
-    layers: tuple[str, ...]
+    kind: ClassVar[str] = "s-smke"
 
     def __init__(
         self, config: SSmkeConfig, image: ImageEncoder, text: TextLayers, tokenizer: Any, signal: str,
         target_width: int, heads: Heads,
     ) -> None:  # fmt: skip
-        super().__init__()
+        super().__init__(config, tokenizer, signal, target_width, heads)
         width = config.width
         if text.width != width:
             raise UserError(f"student.width is {width}, the text encoder's {text.width}: name encoders of one width")
-        self.config, self.signal, self.target_width, self.heads = config, signal, target_width, heads
-        self._tokenizer = tokenizer
-        self._loaded_from: Path | None = None
         self.image, self.text = image, text
         self.shared: nn.Module = SharedMlp(width)
         if config.shared == "block":
             self.shared = SharedBlock(width, config.heads, config.layer_scale, config.dropout)
         typed = MODALITIES if config.token_types != "none" else ()
         self.types = nn.ParameterDict({modality: 0.02 * torch.randn(width) for modality in typed})
-        self.head: nn.Module | None = None
+        self.head = None
         if heads.regression:
             self.head = nn.Sequential(nn.LayerNorm(width, eps=1e-6), new_linear(width, target_width, bias=True))
-        self.projections: Taps | None = None
+        self.projections = None
+        if heads.dim is not None or heads.layout not in (None, "clip"):
+            raise UserError(
+                "method.layout and method.projection_dim have no effect here: student.taps says what is contrasted"
+            )
         if heads.layout is not None:
             if config.taps == "all" and self.head is None:
                 raise UserError("student.taps=all is of the head, and nothing is distilled: set student.taps=both")
@@ -208,7 +166,7 @@ class SSmke(nn.Module):
         Of a signal of tokens [B, n, D] all tokens of both modalities are regressed, [B, L, D].
         """
         target = batch[self.signal].float() if self.signal in batch else None
-        said = {modality: self._stages(modality, batch) for modality in MODALITIES}
+        said = {modality: self.stages(modality, batch) for modality in MODALITIES}
         image, text = said["image"], said["text"]
         regressed = {}
         if self.head is not None:
@@ -230,65 +188,25 @@ class SSmke(nn.Module):
         tables = [module.weight for module in self.text.modules() if isinstance(module, nn.Embedding)]
         return {"text_embedding": tables[:1], "embeddings": tables, "image_cls": [self.image.embed.cls_token]}
 
-    # ------------------------------------------------------------------------------------------ dual encoder
-    def identity(self) -> dict[str, Any]:
-        assert self._loaded_from is not None, "a student is identified by its folder"
-        return {
-            "student": "s-smke",
-            "model": sha256_file(self._loaded_from / "model"),
-            "heads": sha256_file(self._loaded_from / "heads.safetensors"),
-        }
-
-    @property
-    def picture_transform(self) -> Transform:
-        """Squashed to a square with no crop (the thesis's retrieval evaluation), ImageNet's mean and deviation."""
-        side = self.config.image_size
-        return Transform((side, side), "squash", side, "bicubic", IMAGENET_MEAN, IMAGENET_STD)
-
-    @property
-    def tokenize(self) -> FixedLengthTokenizer:
-        assert self._tokenizer is not None, "a student on the meta device has no tokenizer"
-        return self._tokenizer
-
-    def embed_images(self, batch: Batch, layer: str | None = None) -> Tensor:
-        """[B, E] of pixels."""
-        return self._embed("image", batch, layer)
-
-    def embed_texts(self, batch: Batch, layer: str | None = None) -> Tensor:
-        """[B, E] of token ids."""
-        return self._embed("text", batch, layer)
-
     def save(self, folder: Path) -> None:
         """Write model/ (the text encoder in transformers' layout, all else in one file) and heads.safetensors."""
-        model = folder / "model"
-        self.text.save(model / "text")
-        self.tokenize.save(model / "text")
-        state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        heads = {name: value for name, value in state.items() if name.startswith(_HEADS)}
-        own = {name: value for name, value in state.items() if name not in heads and not name.startswith("text.")}
-        save_file(own, model / "model.safetensors")
-        sizes = self.config.model_dump(mode="json", exclude=PLACES)
-        paths.write_json(model / "config.json", {"model_type": "s-smke", **sizes})
-        save_heads(folder, heads, {**self.heads._asdict(), "signal": self.signal, "width": self.target_width})
+        self.text.save(folder / "model" / "text")
+        self.tokenize.save(folder / "model" / "text")
+        self._save_weights(folder, apart="text.")
 
-    # ------------------------------------------------------------------------------------------ inside
-    def _stages(self, modality: str, batch: Batch) -> dict[str, Tensor]:
+    def stages(self, modality: str, batch: Batch) -> dict[str, Tensor]:
         """The first token after a modality's own blocks [B, D], in the hidden layer of what is shared [B, 4 D], and
         after it [B, D]; all tokens after it [B, L, D]."""
-        device = self.image.embed.cls_token.device
         offset = self.types[modality] if self.types else None
         before = offset if self.config.token_types == "before" else None
         attend: Tensor | None = None
         if modality == "image":
-            pixels = self.picture_transform.normalize(batch["pixels"].to(device), torch.float32)
-            x = self.image.embed(pixels)
+            x = self.image.embed(self._pixels(batch))
             x = x if before is None else x + before
             for block in self.image.blocks:
                 x = block(x)
         else:
-            input_ids, attention_mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
-            if device.type == "cpu":  # where asking for the longest text waits for nothing
-                input_ids, attention_mask = trimmed(input_ids, attention_mask)
+            input_ids, attention_mask = self._tokens(batch)
             attend = attention_mask.bool()
             x = self.text.layers(input_ids, attention_mask, before)[-1]
         encoder = x[:, 0]
@@ -297,12 +215,8 @@ class SSmke(nn.Module):
         output, hidden = self.shared(x, attend)
         return {"encoder": encoder, "hidden": hidden[:, 0], "output": output[:, 0], "tokens": output}
 
-    @torch.no_grad()
-    def _embed(self, modality: str, batch: Batch, layer: str | None) -> Tensor:
-        layer = layer or self.layers[-1]
-        if layer not in self.layers:
-            raise UserError(f"layer {layer!r} is not one of this student's{nearest(layer, self.layers)}")
-        stages = self._stages(modality, batch)
+    def at_layer(self, modality: str, stages: Mapping[str, Tensor], layer: str) -> Tensor:
+        """[B, E] of one of `layers`."""
         if layer == "encoder":
             return stages["encoder"]
         return stages["output"] if layer == "shared" or self.head is None else self.head(stages["output"])

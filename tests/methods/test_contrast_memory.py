@@ -163,6 +163,7 @@ def test_what_does_not_go_together_is_said(tmp_path: Path) -> None:
     for method, said in (
         ({"target_bank": 8}, "method.target_bank is of method.target_loss=contrastive-target"),
         ({"bank": {"size": 8}}, "method.bank is of a contrastive loss"),
+        ({"bank": {"gamma": 0.9}, "contrastive_weight": 1.0}, "no effect without banks"),
         ({"bank": {"size": 8, "gamma_end": 0.9}, "contrastive_weight": 1.0}, "method.bank.ramp_steps is needed"),
     ):
         with pytest.raises(UserError, match=said):

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from mmkd_cli.core.errors import UserError
-from mmkd_cli.students.mm_d2v2 import IMAGENET_MEAN, IMAGENET_STD, MmD2v2, MmD2v2Config
+from mmkd_cli.students.mm_d2v2 import MmD2v2, MmD2v2Config
 from mmkd_cli.students.projections import Heads
+from mmkd_cli.students.two_modalities import IMAGENET_MEAN, IMAGENET_STD
 from mmkd_cli.training.loop import _checkpoint_activations
 from tests.architectures import official_d2v2
 from tests.students import small_students

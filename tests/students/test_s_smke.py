@@ -79,7 +79,7 @@ def test_its_losses_are_those_of_the_thesis(tmp_path: Path, taps: str) -> None:
     joint = trainable.joint_losses(outputs.gathered)
     model, found = trainable.model, {}
     for modality in ("image", "text"):
-        stages = model._stages(modality, said)
+        stages = model.stages(modality, said)
         z = model.head[1](F.layer_norm(stages["output"], (WIDTH,), model.head[0].weight, model.head[0].bias, 1e-6))
         expected = ((z - said["image_cls"]) ** 2).mean(dim=1)
         torch.testing.assert_close(outputs.row_losses[f"regression_{modality}"], expected, atol=1e-5, rtol=1e-5)
@@ -106,7 +106,7 @@ def test_shre_shares_an_mlp_with_three_taps(tmp_path: Path) -> None:
     joint = trainable.joint_losses(outputs.gathered)
     layers: dict[str, list[Tensor]] = {"hidden": [], "output": [], "head": []}
     for modality in ("image", "text"):
-        first = model._stages(modality, said)["encoder"]
+        first = model.stages(modality, said)["encoder"]
         hidden = F.linear(first, model.shared.fc1.weight, model.shared.fc1.bias)
         inner = F.layer_norm(F.gelu(hidden), (4 * WIDTH,), model.shared.norm.weight, model.shared.norm.bias, 1e-6)
         output = F.linear(inner, model.shared.fc2.weight, model.shared.fc2.bias)
@@ -147,7 +147,7 @@ def test_words_and_patches_learn_the_teachers_patches(tmp_path: Path) -> None:
     trainable = ClsRegression.build(stage, [replace(pairs(), targets=lambda split: Patches())], "cpu")
     model, said = trainable.model.eval(), batch(trainable)
     outputs = trainable.forward(said)
-    tokens = {modality: model.head(model._stages(modality, said)["tokens"]) for modality in ("image", "text")}
+    tokens = {modality: model.head(model.stages(modality, said)["tokens"]) for modality in ("image", "text")}
     token_map = trainable.memory.token_map
     assert token_map.weight.shape == (32, WIDTH)
     for row, length in enumerate(said["attention_mask"].sum(dim=1).tolist()):
@@ -211,13 +211,13 @@ def test_where_its_token_types_and_blocks_come_in(tmp_path: Path) -> None:
         model.load_state_dict({**model.state_dict(), **none.state_dict()})
         for vector in model.types.values():
             vector.data.zero_()
-    plain = none._stages("text", texts)
+    plain = none.stages("text", texts)
     for model in (before, after):
-        torch.testing.assert_close(model._stages("text", texts)["output"], plain["output"])
+        torch.testing.assert_close(model.stages("text", texts)["output"], plain["output"])
         model.types["text"].data.copy_(torch.linspace(-1, 1, WIDTH))
-        assert not torch.allclose(model._stages("text", texts)["output"], plain["output"], atol=1e-3)
-    torch.testing.assert_close(after._stages("text", texts)["encoder"], plain["encoder"])
-    assert not torch.allclose(before._stages("text", texts)["encoder"], plain["encoder"], atol=1e-3)
+        assert not torch.allclose(model.stages("text", texts)["output"], plain["output"], atol=1e-3)
+    torch.testing.assert_close(after.stages("text", texts)["encoder"], plain["encoder"])
+    assert not torch.allclose(before.stages("text", texts)["encoder"], plain["encoder"], atol=1e-3)
     assert [*none.layers] == ["encoder", "head", "shared"]
     torch.testing.assert_close(none.embed_texts(texts), plain["output"])
 
