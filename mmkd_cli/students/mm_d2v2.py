@@ -177,8 +177,8 @@ class MmD2v2(TwoModalities):
         self.tokenize.save(folder / "model")
         self._save_weights(folder)
 
-    def stages(self, modality: str, batch: Batch) -> dict[str, Tensor]:
-        """The first token [B, D] after a modality's own blocks, the map to the shared ones, and the shared ones."""
+    def tokens(self, modality: str, batch: Batch) -> tuple[dict[str, Tensor], Tensor | None]:
+        """[B, L, D] after a modality's own blocks, after the map to the shared ones, and after those."""
         attend: Tensor | None = None
         if modality == "image":
             x = self.embed["image"](self._pixels(batch))
@@ -190,16 +190,14 @@ class MmD2v2(TwoModalities):
             x = self.type_norm(x + self.types[modality])
         for block in self.specific:
             x = block(x, modality, attend)
-        encoder = x[:, 0]
-        if self.config.mm_projections:
-            x = self.to_shared[modality](x)
-        mapped = x[:, 0]
+        mapped = self.to_shared[modality](x) if self.config.mm_projections else x
+        output = mapped
         for block in self.shared:
-            x = block(x, attend)
-        return {"encoder": encoder, "mapped": mapped, "output": x[:, 0]}
+            output = block(output, attend)
+        return {"encoder": x, "mapped": mapped, "output": output}, attend
 
     def at_layer(self, modality: str, stages: Mapping[str, Tensor], layer: str) -> Tensor:
-        """[B, E] of one of `layers`."""
+        """[..., E] at one of `layers`, of [..., D] at each stage."""
         if layer != "projection":
             return stages["encoder" if layer == "encoder" else "output"]
         if self.projections is None:

@@ -166,14 +166,17 @@ class SSmke(TwoModalities):
         Of a signal of tokens [B, n, D] all tokens of both modalities are regressed, [B, L, D].
         """
         target = batch[self.signal].float() if self.signal in batch else None
-        said = {modality: self.stages(modality, batch) for modality in MODALITIES}
+        tokens = {modality: self.tokens(modality, batch)[0] for modality in MODALITIES}
+        said = {
+            modality: {stage: of_all[:, 0] for stage, of_all in tokens[modality].items()} for modality in MODALITIES
+        }
         image, text = said["image"], said["text"]
         regressed = {}
         if self.head is not None:
             for modality, stages in said.items():
                 stages["head"] = self.head(stages["output"])
                 of_tokens = target is not None and target.ndim == 3
-                regressed[modality] = self.head(stages["tokens"]) if of_tokens else stages["head"]
+                regressed[modality] = self.head(tokens[modality]["output"]) if of_tokens else stages["head"]
         taps = self.projections.stages if self.projections is not None else ()
         contrasted = {stage: (image[stage], text[stage]) for stage in taps}
         return Aligned(target, regressed, contrasted, image["output"], text["output"])
@@ -194,9 +197,9 @@ class SSmke(TwoModalities):
         self.tokenize.save(folder / "model" / "text")
         self._save_weights(folder, apart="text.")
 
-    def stages(self, modality: str, batch: Batch) -> dict[str, Tensor]:
-        """The first token after a modality's own blocks [B, D], in the hidden layer of what is shared [B, 4 D], and
-        after it [B, D]; all tokens after it [B, L, D]."""
+    def tokens(self, modality: str, batch: Batch) -> tuple[dict[str, Tensor], Tensor | None]:
+        """After a modality's own blocks [B, L, D], in the hidden layer of what is shared [B, L, 4 D], and after it
+        [B, L, D]; of an MLP, which sees the first token alone, L is 1 there."""
         offset = self.types[modality] if self.types else None
         before = offset if self.config.token_types == "before" else None
         attend: Tensor | None = None
@@ -209,14 +212,11 @@ class SSmke(TwoModalities):
             input_ids, attention_mask = self._tokens(batch)
             attend = attention_mask.bool()
             x = self.text.layers(input_ids, attention_mask, before)[-1]
-        encoder = x[:, 0]
-        if self.config.token_types == "after":
-            x = x + offset
-        output, hidden = self.shared(x, attend)
-        return {"encoder": encoder, "hidden": hidden[:, 0], "output": output[:, 0], "tokens": output}
+        output, hidden = self.shared(x if self.config.token_types != "after" else x + offset, attend)
+        return {"encoder": x, "hidden": hidden, "output": output}, attend
 
     def at_layer(self, modality: str, stages: Mapping[str, Tensor], layer: str) -> Tensor:
-        """[B, E] of one of `layers`."""
+        """[..., E] at one of `layers`, of [..., D] at each stage."""
         if layer == "encoder":
             return stages["encoder"]
         return stages["output"] if layer == "shared" or self.head is None else self.head(stages["output"])

@@ -1,6 +1,6 @@
 """What students that read pictures and texts themselves, each by its own blocks, have in common (F to Z of the notes).
 
-A child sets `kind`, `head`, `projections` and `layers`, and says what its blocks give (`stages`, `at_layer`).
+A child sets `kind`, `head`, `projections` and `layers`, and says what its blocks give (`tokens`, `at_layer`).
 """
 
 from __future__ import annotations
@@ -74,12 +74,17 @@ class TwoModalities(nn.Module):
         self._tokenizer = tokenizer
         self._loaded_from: Path | None = None
 
-    def stages(self, modality: str, batch: Batch) -> dict[str, Tensor]:
-        """A modality's first token [B, D] at each stage of the student, `encoder` and `output` among them."""
+    def tokens(self, modality: str, batch: Batch) -> tuple[dict[str, Tensor], Tensor | None]:
+        """A modality's tokens [B, L, D] at each stage of the student, `encoder` and `output` among them, the first one
+        stands for all; bool [B, L], where they are no padding, None of pictures."""
         raise NotImplementedError
 
+    def stages(self, modality: str, batch: Batch) -> dict[str, Tensor]:
+        """A modality's first token [B, D] at each stage."""
+        return {stage: tokens[:, 0] for stage, tokens in self.tokens(modality, batch)[0].items()}
+
     def at_layer(self, modality: str, stages: Mapping[str, Tensor], layer: str) -> Tensor:
-        """[B, E] of one of `layers`."""
+        """[..., E] at one of `layers`, of [..., D] at each stage."""
         raise NotImplementedError
 
     def identity(self) -> dict[str, Any]:
@@ -103,14 +108,16 @@ class TwoModalities(nn.Module):
 
     def embed_images(self, batch: Batch, layer: str | None = None) -> Tensor:
         """[B, E] of pixels."""
-        return self._embed("image", batch, layer)
+        with torch.no_grad():
+            return self.vectors("image", batch, layer)
 
     def embed_texts(self, batch: Batch, layer: str | None = None) -> Tensor:
         """[B, E] of token ids."""
-        return self._embed("text", batch, layer)
+        with torch.no_grad():
+            return self.vectors("text", batch, layer)
 
-    @torch.no_grad()
-    def _embed(self, modality: str, batch: Batch, layer: str | None) -> Tensor:
+    def vectors(self, modality: str, batch: Batch, layer: str | None = None) -> Tensor:
+        """[B, E] at a layer (None: the last, which retrieval compares), with gradients. UserError: it has no such."""
         layer = layer or self.layers[-1]
         if layer not in self.layers:
             raise UserError(f"layer {layer!r} is not one of this student's{nearest(layer, self.layers)}")

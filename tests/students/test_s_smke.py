@@ -147,7 +147,7 @@ def test_words_and_patches_learn_the_teachers_patches(tmp_path: Path) -> None:
     trainable = ClsRegression.build(stage, [replace(pairs(), targets=lambda split: Patches())], "cpu")
     model, said = trainable.model.eval(), batch(trainable)
     outputs = trainable.forward(said)
-    tokens = {modality: model.head(model.stages(modality, said)["tokens"]) for modality in ("image", "text")}
+    tokens = {modality: model.head(model.tokens(modality, said)[0]["output"]) for modality in ("image", "text")}
     token_map = trainable.memory.token_map
     assert token_map.weight.shape == (32, WIDTH)
     for row, length in enumerate(said["attention_mask"].sum(dim=1).tolist()):
