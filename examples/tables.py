@@ -24,6 +24,9 @@ RESAMPLES = 2000
 Values = NDArray[np.float64]
 """[seeds, items]."""
 
+Scored = dict[str, tuple[Values, list[str]]]
+"""Column -> values in percent, and each item's picture."""
+
 
 def lines(name: str) -> list[dict[str, Any]]:
     """Of a result, an item each."""
@@ -50,6 +53,39 @@ def table(columns: Sequence[str]) -> None:
     print()
     row(columns[0], columns[1:])
     row("---", ["---"] * (len(columns) - 1))
+
+
+def arms(titles: Mapping[str, str], columns: Mapping[str, tuple[str, str]]) -> dict[str, Scored]:
+    """Print a row an arm, and return what was read. titles: arm -> what it is called. columns: title -> (part, metric)
+    of results `ARM-sSEED-PART`, whose items say by `right` whether they are; seeds count that have all parts."""
+    done = {result.name for result in artifacts.every(default_root(), "result") if result.manifest}
+    parts, found = {part for part, _ in columns.values()}, {}
+    table(["arm", *columns])
+    for arm, title in titles.items():
+        seeds = {match[1] for name in done if (match := re.fullmatch(rf"{arm}-s(\d+)-.+", name))}
+        names = sorted(f"{arm}-s{seed}" for seed in seeds if all(f"{arm}-s{seed}-{part}" in done for part in parts))
+        if names:
+            found[arm] = {column: _rights(names, *place) for column, place in columns.items()}
+            cells = [cell(*found[arm][column]) for column in columns]
+            row(f"{title} ({len(names)} seed{'s' if len(names) > 1 else ''})", cells)
+    return found
+
+
+def differences(found: Mapping[str, Scored], titles: Mapping[str, str], pairs: Sequence[tuple[str, str]]) -> None:
+    """Print how much more right the first of each pair of arms is, over the same pictures and seeds."""
+    for first, second in pairs:
+        if {first, second} <= set(found):
+            cells = []
+            for (a, groups), (b, _) in zip(found[first].values(), found[second].values(), strict=True):
+                seeds = min(len(a), len(b))
+                cells.append(cell(a[:seeds] - b[:seeds], groups, sign=True))
+            row(f"{titles[first]} less {titles[second]}", cells)
+
+
+def _rights(names: Sequence[str], part: str, metric: str) -> tuple[Values, list[str]]:
+    own = [[one for one in lines(f"{name}-{part}") if metric in one["right"]] for name in names]
+    values = np.array([[100.0 * one["right"][metric] for one in of_seed] for of_seed in own])
+    return values, [one.get("image", one["id"]) for one in own[0]]
 
 
 def caption_scores(rows: Mapping[str, str]) -> None:

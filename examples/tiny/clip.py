@@ -26,7 +26,7 @@ from swap_scores import classification, percent, report, swap_rows
 from tokenizer import MAX_TOKENS, caption_tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
-from training import Checkpoint, optimizer_and_schedule
+from training import MEAN, STD, Checkpoint, optimizer_and_schedule, pixels
 
 from mmkd_cli import scenes
 from mmkd_cli.scenes import Scene
@@ -34,13 +34,6 @@ from mmkd_cli.scenes.vocabulary import VOCABULARY
 
 WIDTH = 96
 COLOURS = [word for entry in VOCABULARY["colours"].values() for word in entry["words"]]
-MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
-
-
-def pixels(rows: Sequence[Scene]) -> Tensor:
-    """Normalised pictures [B, 3, 64, 64]."""
-    pictures = torch.from_numpy(np.stack([scenes.draw(row) for row in rows])).permute(0, 3, 1, 2).float() / 255
-    return (pictures - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 
 def training_rows(seed: int, start: int, count: int) -> list[Scene]:

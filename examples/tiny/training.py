@@ -1,4 +1,4 @@
-"""What the tiny models' trainings share: AdamW with a one-cycle schedule, a checkpoint to go on from, a loop."""
+"""What the tiny models' trainings share: pixels, AdamW in one cycle, a checkpoint to go on from, a loop."""
 
 from __future__ import annotations
 
@@ -7,8 +7,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from mmkd_cli import scenes
+from mmkd_cli.scenes import Scene
+
+MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
+
+
+def pixels(rows: Sequence[Scene]) -> Tensor:
+    """Normalised pictures [B, 3, 64, 64]."""
+    pictures = torch.from_numpy(np.stack([scenes.draw(row) for row in rows])).permute(0, 3, 1, 2).float() / 255
+    return (pictures - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 
 def optimizer_and_schedule(
@@ -47,9 +59,10 @@ class Checkpoint:
 
 
 def train(
-    model: nn.Module, loss_of: Callable[[int], Tensor], file: Path, *, steps: int, peak_lr: float, weight_decay: float
-) -> None:
-    """Steps on the loss that `loss_of` gives for a step's number. file: of the checkpoint."""
+    model: nn.Module, loss_of: Callable[[int], Tensor], file: Path, *, steps: int, peak_lr: float, weight_decay: float,
+    checkpoints: int = 200,
+) -> None:  # fmt: skip
+    """Steps on the loss that `loss_of` gives for a step's number. file: of the checkpoint, each so many steps."""
     decay, plain = ([p for p in model.parameters() if (p.ndim > 1) == matrix] for matrix in (True, False))
     optimizer, schedule = optimizer_and_schedule(decay, plain, peak_lr, weight_decay, steps)
     checkpoint = Checkpoint(file, model=model, optimizer=optimizer, schedule=schedule)
@@ -64,5 +77,5 @@ def train(
         schedule.step()
         if step % 50 == 0 or step == steps - 1:
             print(f"step {step}, loss {loss.item():.3f}, {time.process_time() - started:.0f} s of CPU", flush=True)
-        if step % 200 == 199 or step == steps - 1:
+        if (step + 1) % checkpoints == 0 or step == steps - 1:
             checkpoint.save(step + 1)
