@@ -35,7 +35,7 @@ class Gpt2Bpe:
 
     def __init__(self, folder: Path, max_tokens: int = 64, eos: bool = False) -> None:
         self.folder, self.max_tokens, self.eos = Path(folder), max_tokens, eos
-        self.files, encoder, merges, self._ids = _read(self.folder)
+        self.files, encoder, merges, self._ids = read_bpe(self.folder)
         self._tokenizer = Tokenizer(BPE(vocab=encoder, merges=merges))
         self._tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
 
@@ -68,7 +68,7 @@ def bpe_files(folder: Path) -> tuple[str, ...]:
     )
 
 
-def _read(folder: Path) -> tuple[tuple[str, ...], dict[str, int], list[tuple[str, str]], np.ndarray]:
+def read_bpe(folder: Path) -> tuple[tuple[str, ...], dict[str, int], list[tuple[str, str]], np.ndarray]:
     """Files used, token -> its number in the BPE, merges, and the BPE's number -> id."""
     files = bpe_files(folder)
     encoder = _vocabulary(folder / files[0])

@@ -117,7 +117,9 @@ def _started(
     if _student(start) == student:  # its own keys, but those that were said
         said = config.student.model_dump(mode="json", exclude_unset=True)
         table = configs.merge(start.plan["config"]["student"], said)
-        table |= {name: None for name in ("weights", "start") if name in table}  # what the run itself began with
+        table |= {
+            name: None for name in ("weights", "start", "pooler") if name in table
+        }  # what the run itself began with
         config = config.model_copy(update={"student": configs.validate(type(config.student), table)})
     return config, start
 

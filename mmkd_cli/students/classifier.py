@@ -27,6 +27,7 @@ from mmkd_cli.core.contracts import Batch, Teacher
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.hub import hub_folder
 from mmkd_cli.students.text_folder import named, save_model
+from mmkd_cli.students.text_halves import attach_pooler
 
 _USUAL = 512
 """Tokens: BERT's positions."""
@@ -46,6 +47,10 @@ class ClassifierConfig(Config):
     dropout: float | None = key(
         None, "every dropout that the model's config.json has (None: what it says)", source="[U] the model's own", ge=0,
         lt=1,
+    )  # fmt: skip
+    pooler: str | None = key(
+        None, "folder or hub id of transformers whose pooler the model gets (None, or empty: its own, or a random one)",
+        source="[C] EV-LP puts BERT's back", identity=False,
     )  # fmt: skip
 
 
@@ -96,6 +101,8 @@ class Classifier(nn.Module):
             problem_type="regression" if labels is None else "single_label_classification",
             pad_token_id=tokenizer.pad_token_id, **dropout_options(found, config.dropout),
         )  # fmt: skip
+        if config.pooler:
+            attach_pooler(model, hub_folder(config.pooler))
         return cls(model, tokenizer, _length(config.max_tokens, found, tokenizer, folder))
 
     @classmethod

@@ -102,12 +102,17 @@ def empty(config: TextEncoderConfig) -> D2v2Text:
 
 def load(folder: Path, config: TextEncoderConfig) -> tuple[D2v2Text, BpeTokenizer]:
     """What `save` of both wrote into `folder`."""
+    return D2v2Text(load_model(folder, config.dropout)), BpeTokenizer(folder, config.max_tokens)
+
+
+def load_model(folder: Path, dropout: float) -> TextEncoder:
+    """The text model in a run's folder, its weights under fairseq's names or ours."""
     sizes = {name: value for name, value in paths.read_json(folder / "config.json").items() if name != "model_type"}
-    model = TextEncoder(Sizes(**sizes), config.dropout)
+    model = TextEncoder(Sizes(**sizes), dropout)
     names = {_fairseq_name(name): name for name in model.state_dict()}
     state = {names.get(name, name): value for name, value in load_file(folder / "model.safetensors").items()}
     load_strictly(model, state, "data2vec 2.0's text model", folder)
-    return D2v2Text(model), BpeTokenizer(folder, config.max_tokens)
+    return model
 
 
 def tokenizer_folder(tokenizer: str | None, weights: str | None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,10 +15,12 @@ import torch.nn.functional as F
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, Counts, Outputs, Position, Teacher, Trainable, TrainingData
 from mmkd_cli.core.errors import UserError
+from mmkd_cli.core.hub import hub_folder
 from mmkd_cli.data.labels import COLUMN, SECOND, has_seconds, read_labels, same_names
 from mmkd_cli.students import classifier
-from mmkd_cli.students.classifier import Classifier, TextTokenizer
-from mmkd_cli.students.text_folder import first_folder
+from mmkd_cli.students.classifier import Classifier, ClassifierConfig, TextTokenizer
+from mmkd_cli.students.text_folder import named
+from mmkd_cli.students.text_halves import text_half
 from mmkd_cli.tasks.written_feed import table_of, trained_splits, usable_rows
 from mmkd_cli.training.optim import decay_groups
 from mmkd_cli.training.randomness import seed_all
@@ -69,7 +72,9 @@ class TextClassification(Trainable):
     """`core.contracts.FinetuneTask` and its `Trainable`."""
 
     Config: ClassVar[type] = TextClassificationConfig
-    trains: ClassVar[Mapping[str, tuple[str, ...]]] = {"classifier": ("classifier", "seq2seq", "bart")}
+    trains: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "classifier": ("classifier", "seq2seq", "bart", "encoder", "unimodal", "mm-d2v2", "s-smke")
+    }
 
     def __init__(self, model: Classifier, feeds: Sequence[LabelledTexts], validation: Sequence[LabelledTexts]) -> None:
         self.model, self.feeds, self.validation = model, list(feeds), list(validation)
@@ -85,8 +90,9 @@ class TextClassification(Trainable):
 
     @classmethod
     def files(cls, config: Any) -> dict[str, str]:
-        """No file beside the model's."""
-        return {}
+        """Whose pooler the model gets."""
+        pooler = config.student.pooler
+        return {"student.pooler": str(hub_folder(pooler))} if pooler else {}
 
     @classmethod
     def build(cls, config: Any, data: Sequence[TrainingData], start: Path | None, device: str) -> TextClassification:
@@ -94,7 +100,8 @@ class TextClassification(Trainable):
         trained = [read_labels(_texts(one, "train"), f"data {one.name!r}, train") for one in data]
         names = same_names(data, trained)
         seed_all(config.train.seed, "new weights")
-        model = Classifier.build(config.student, first_folder(config.student, start), names)
+        with _first(config.student, start) as folder:
+            model = Classifier.build(config.student, folder, names)
         pairs = any(has_seconds(_texts(one, "train")) for one in data)
 
         def feed(one: TrainingData, split: str) -> LabelledTexts:
@@ -141,6 +148,11 @@ class TextClassification(Trainable):
     def save(self, folder: Path) -> None:
         """The student writes its own files."""
         self.model.save(folder)
+
+
+def _first(student: ClassifierConfig, start: Path | None) -> AbstractContextManager[Path]:
+    """The folder of transformers that training starts from."""
+    return nullcontext(hub_folder(named(student))) if start is None else text_half(start)
 
 
 def _texts(data: TrainingData, split: str) -> Any:
