@@ -22,6 +22,7 @@ def finetune(
         str | None,
         typer.Option(help="What is trained (default: the task's own).", autocompletion=names_of("students")),
     ] = None,
+    layer: Annotated[str | None, typer.Option(help="Of late-fusion: the run's vectors that its head sees.")] = None,
     teacher: Annotated[
         str | None, typer.Option(help="Teacher of the cache, or to run live.", autocompletion=names_of("teachers"))
     ] = None,
@@ -61,6 +62,7 @@ def finetune(
         **table,
         "task.name": task,
         "model": model,
+        "student.layer": layer,
         "data": data,
         "cache": cache,
         "live": live,

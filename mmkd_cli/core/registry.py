@@ -102,6 +102,9 @@ TABLES: dict[str, dict[str, Entry]] = {
             "mmkd_cli.students.grid_captioner:GridCaptioner", "6+6 transformer that writes captions from a grid"
         ),
         "vlp": Entry("mmkd_cli.students.vlp:Vlp", "a BERT over words and cells of a grid (CLIP-ViL_p)"),
+        "late-fusion": Entry(
+            "mmkd_cli.students.late_fusion:LateFusion", "mm-d2v2 or s-smke with a head on both modalities' vectors"
+        ),
         "envdrop": Entry("mmkd_cli.students.envdrop:EnvDrop", "an agent that follows instructions through houses"),
         "speaker": Entry("mmkd_cli.students.speaker:Speaker", "what people would say of a walk through a house"),
         "seq2seq": Entry("mmkd_cli.students.seq2seq:Seq2Seq", "any encoder-decoder (transformers), as it is"),

@@ -18,7 +18,7 @@ from mmkd_cli.data.grid_transform import recorded_transform
 from mmkd_cli.data.signals import GRID, GRID_BOXES, GRID_MASK, GRID_SIZE, padded
 from mmkd_cli.reports.heat import Field, heated, over_cells, over_regions
 from mmkd_cli.students.cells import grid_batch, grid_names
-from mmkd_cli.students.sight import Look, seen
+from mmkd_cli.students.sight import Look, own_transform, seen
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -55,8 +55,8 @@ class LiveGrid:
             picture = decode(picture_bytes(str(path)))
         except PictureError as error:
             raise UserError(f"--image {path} can't be read: {error}") from None
-        if self.model.tower is not None:
-            return OneGrid({"pixels": [self.model.tower.transform(picture)]})
+        if (transform := own_transform(self.model)) is not None:
+            return OneGrid({"pixels": [transform(picture)]})
         live, device = self.model.live, next(self.model.parameters()).device
         batch = {"pixels": live.picture_transform(picture)[None], "row": torch.zeros(1, dtype=torch.int64),
                  "id": [path.stem], "split": ""}  # fmt: skip

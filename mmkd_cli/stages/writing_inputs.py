@@ -151,23 +151,23 @@ def _run(config: Any, root: Path, task: Task, device: str, workers: int, needs_d
 
 
 def _of_grids(task: str, opened: Opened) -> Writing:
-    """A run that answers or captions by the cells of cached grids or of its own tower, of one picture by its live
-    teacher."""
+    """A run that answers or captions by the cells of cached grids (of one picture by its live teacher), or by pictures
+    that it reads itself."""
     from mmkd_cli.stages.grid_models import CellHeat, Grids, GridWriter, LiveGrid
-    from mmkd_cli.students.sight import CachedCells, Pictures
+    from mmkd_cli.students.sight import CachedCells, Pictures, own_transform
 
     model: Any = opened.model
     tuned = opened.runs[0].plan["config"].get("task")
     if tuned is None:
         raise UserError(f"run {opened.name!r} was pre-trained and knows no answers: `mmkd finetune --model` it first")
     if task not in (serves := _tuned(tuned)):
-        raise UserError(f"run {opened.name!r} sees cells and was trained for another task: it serves --task "
+        raise UserError(f"run {opened.name!r} was trained for another task: it serves --task "
                         f"{' or '.join(serves)}")  # fmt: skip
 
     def vectors(rows: np.ndarray) -> Any:
-        if model.tower is not None:
+        if (transform := own_transform(model)) is not None:
             assert opened.data is not None
-            return Grids(Pictures.of(opened.data.tables(opened.split)["images"], model.tower), rows)
+            return Grids(Pictures.of(opened.data.tables(opened.split)["images"], transform), rows)
         if opened.cache is None:
             raise UserError(f"no cache of these pictures holds {model.image_signal!r}: make one by "
                             "`mmkd cache-teacher` with the run's teacher")  # fmt: skip

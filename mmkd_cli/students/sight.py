@@ -87,9 +87,9 @@ class Pictures:
     transform: Any
 
     @classmethod
-    def of(cls, images: Any, tower: GridTower) -> Pictures:
+    def of(cls, images: Any, transform: Any) -> Pictures:
         """images: the table."""
-        return cls(images.select_columns("image").with_format("arrow"), tower.transform)
+        return cls(images.select_columns("image").with_format("arrow"), transform)
 
     def __call__(self, rows: np.ndarray) -> Batch:
         stored = self.images[rows.reshape(-1).tolist()].column("image")
@@ -101,23 +101,29 @@ class Pictures:
 @dataclass
 class Sight:
     """What the data of a run show. channels: of a cell. cells: the most that a picture has. tower: to be trained, with
-    its file's weights; teacher: whose it is. vector: the signal that takes the cells' place (of no cells)."""
+    its file's weights; teacher: whose it is. vector: the signal that takes the cells' place (of no cells). transform:
+    of pictures that the student reads itself, by the tower or by an encoder of its own."""
 
-    channels: int
-    cells: int
-    mask_padding: bool
+    channels: int = 0
+    cells: int = 0
+    mask_padding: bool = False
     tower: GridTower | None = None
     teacher: Any = None
     vector: str = ""
+    transform: Any = None
+
+    def __post_init__(self) -> None:
+        if self.tower is not None:
+            self.transform = self.tower.transform
 
     def trains_on(self, data: TrainingData, split: str) -> bool:
         """Whether a feed is made of a split: always of `train`; of others where they are there, with their grids."""
-        there = split in data.splits and (self.tower is not None or data.targets(split) is not None)
+        there = split in data.splits and (self.transform is not None or data.targets(split) is not None)
         return split == "train" or there
 
     def of(self, data: TrainingData, split: str) -> Look:
-        if self.tower is not None:
-            return Pictures.of(data.tables(split)["images"], self.tower)
+        if self.transform is not None:
+            return Pictures.of(data.tables(split)["images"], self.transform)
         targets = data.targets(split)
         assert targets is not None
         if self.vector:
@@ -136,7 +142,7 @@ def open_sight(config: Any, data: Sequence[TrainingData], start: Path | None = N
         if len(widths) > 1:
             wide = " and ".join(map(str, sorted(widths)))
             raise UserError(f"the data's {signal!r} are {wide} wide: cache one teacher's")
-        return Sight(widths.pop(), 0, False, vector=signal)
+        return Sight(widths.pop(), vector=signal)
     if not student.tower.trained:
         if start is not None and (start / "model" / TOWER_FILE).exists():
             raise UserError(f"{start.name} trained its tower: no cache holds its grids: set student.tower.mode=trained")
@@ -180,8 +186,8 @@ def _tower(teacher: Any, config: TowerConfig, *, weights: bool) -> GridTower:
 
 
 def seen(model: Any, batch: Batch) -> Batch:
-    """A batch of pictures as one of their cells, by the model's tower; one of cells as it is."""
-    if "pixels" not in batch:
+    """A batch of pictures as one of their cells, by the model's tower; one of cells, or of no tower, as it is."""
+    if "pixels" not in batch or model.tower is None:
         return batch
     pixels = batch["pixels"]
     nested = isinstance(pixels[0], list)
@@ -190,6 +196,11 @@ def seen(model: Any, batch: Batch) -> Batch:
     if nested:
         cells = {name: value.unflatten(0, (len(pixels), -1)) for name, value in cells.items()}
     return {**{name: value for name, value in batch.items() if name != "pixels"}, **cells}
+
+
+def own_transform(model: Any) -> Any:
+    """Of a model that reads pictures itself, by its tower or its own encoder; None of one that sees a cache's cells."""
+    return model.tower.transform if model.tower is not None else getattr(model, "picture_transform", None)
 
 
 def kept_cells(cells: Batch, keys: Tensor, most: int) -> Batch:

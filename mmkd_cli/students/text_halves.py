@@ -20,8 +20,8 @@ from mmkd_cli.architectures.state_dicts import misfit
 from mmkd_cli.architectures.transformers_folder import load_pretrained, read_json
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.students.d2v2_text import load_model
-from mmkd_cli.students.mm_d2v2 import MmD2v2
 from mmkd_cli.students.text_folder import save_model
+from mmkd_cli.students.two_modalities import open_student
 
 
 @contextmanager
@@ -61,8 +61,7 @@ def _of_text(folder: Path) -> Any:
 
 def _of_both(run: Path) -> Any:
     """Of an MM-D2V2: its text embeddings and specific blocks, without the shared ones."""
-    table = {name: value for name, value in read_json(run / "model/config.json").items() if name != "model_type"}
-    found = MmD2v2.load(run, {"student": table})
+    found: Any = open_student(run)
     if found.type_norm is not None:
         raise UserError(f"run {run.name!r} has token types, which no text model of transformers adds: name another run")
     blocks = [(one.text, one.image.attn if one.shared_attention else one.text.attn) for one in found.specific]

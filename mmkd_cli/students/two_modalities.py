@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mmkd_cli.core import paths
+from mmkd_cli.core import paths, registry
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch
 from mmkd_cli.core.errors import UserError, nearest
@@ -138,6 +138,10 @@ class TwoModalities(nn.Module):
     def _device(self) -> torch.device:
         return next(self.parameters()).device
 
+    def save(self, folder: Path) -> None:
+        """Write model/ and heads.safetensors."""
+        raise NotImplementedError
+
     def _save_weights(self, folder: Path, apart: str | None = None) -> None:
         """Write model/model.safetensors, model/config.json (the keys) and heads.safetensors.
 
@@ -151,3 +155,10 @@ class TwoModalities(nn.Module):
         sizes = self.config.model_dump(mode="json", exclude=_PLACES)
         paths.write_json(folder / "model" / "config.json", {"model_type": self.kind, **sizes})
         save_heads(folder, heads, {**self.heads._asdict(), "signal": self.signal, "width": self.target_width})
+
+
+def open_student(run: Path) -> TwoModalities:
+    """The student in a run's folder, whatever else lies there."""
+    table = paths.read_json(run / "model" / "config.json")
+    made: TwoModalities = registry.load("students", table.pop("model_type")).load(run, {"student": table})
+    return made

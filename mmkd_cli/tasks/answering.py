@@ -1,4 +1,5 @@
-"""Fine-tuning: one of known answers to each question about a picture, which is seen as the cells of a cached grid.
+"""Fine-tuning: one of known answers to each question about a picture, which is seen as the cells of a cached grid, or
+by the student's own encoder.
 
 VQA v2's soft targets (what each answer is worth to a question), GQA's and SNLI-VE's single ones, and whether a
 statement about one picture (NLVR) or two (NLVR2) is true.
@@ -32,7 +33,7 @@ from mmkd_cli.data.answers import common_answers, read_answers_file, soft_scores
 from mmkd_cli.data.signals import GRID
 from mmkd_cli.data.tables import SECOND_PICTURE
 from mmkd_cli.students.grid_answerers import Vocabulary
-from mmkd_cli.students.sight import Look, attach_tower, counted_channels, groups_of, open_sight
+from mmkd_cli.students.sight import Look, Sight, attach_tower, counted_channels, groups_of, open_sight
 from mmkd_cli.students.words import Words
 from mmkd_cli.tasks.written_feed import table_of, usable_rows, values_of
 from mmkd_cli.training.randomness import seed_all
@@ -155,7 +156,8 @@ class Answering(Trainable):
     """`core.contracts.FinetuneTask` and its `Trainable`."""
 
     Config: ClassVar[type] = AnsweringConfig
-    trains: ClassVar[Mapping[str, tuple[str, ...]]] = {"mcan": (), "pythia": (), "vlp": ("vlp",)}
+    trains: ClassVar[Mapping[str, tuple[str, ...]]] = {"mcan": (), "pythia": (), "vlp": ("vlp",),
+                                                       "late-fusion": ("mm-d2v2", "s-smke", "late-fusion")}  # fmt: skip
     pictures: ClassVar[Sequence[str]] = ("image_row",)
     """Columns of the pictures that a question is about."""
     answers: ClassVar[int] = 3_129
@@ -178,13 +180,13 @@ class Answering(Trainable):
     # ------------------------------------------------------------------------------------------ task
     @classmethod
     def signals(cls, config: Any, tables: Collection[str]) -> tuple[str, ...]:
-        """The grid, unless the tower is trained; its mask comes with it where pictures are padded."""
-        return () if cls.trains_teacher(config) else (GRID,)
+        """The grid, unless the student reads pictures; its mask comes with it where pictures are padded."""
+        return () if cls.trains_teacher(config) or _reads_pictures(config.student) else (GRID,)
 
     @classmethod
     def trains_teacher(cls, config: Any) -> bool:
         """Whether the image tower is trained."""
-        return bool(config.student.tower.trained)
+        return not _reads_pictures(config.student) and bool(config.student.tower.trained)
 
     @classmethod
     def files(cls, config: Any) -> dict[str, str]:
@@ -210,12 +212,15 @@ class Answering(Trainable):
         words = Words.of(questions, 1).words
         if getattr(config.student, "signal", GRID) != GRID:
             raise UserError("student.arch=two-tower is pre-trained and answers nothing: start from a single stream")
-        sight = open_sight(config, data, start)
+        sight = Sight() if _reads_pictures(config.student) else open_sight(config, data, start)
         seed_all(config.train.seed, "new weights")
         student = registry.load("students", config.student.name)
         vocabulary = Vocabulary(words, answers, len(cls.pictures))
         model = student.build(config.student, sight.channels, vocabulary, start)
-        attach_tower(model, sight.tower)
+        if _reads_pictures(config.student):
+            sight.transform = model.picture_transform
+        else:
+            attach_tower(model, sight.tower)
         number = {answer: place for place, answer in enumerate(answers)}
 
         def feed(one: TrainingData, split: str) -> AskedGrids:
@@ -233,7 +238,7 @@ class Answering(Trainable):
     @classmethod
     def count(cls, config: Any, teacher: Teacher | None) -> Counts:
         """Parameters on the meta device, with as many words as VQA v2 has."""
-        channels, tower = counted_channels(config.student, teacher)
+        channels, tower = (0, 0) if _reads_pictures(config.student) else counted_channels(config.student, teacher)
         vocabulary = COUNTED._replace(answers=COUNTED.answers[: cls.answers], pictures=len(cls.pictures))
         if config.task.answers:
             answers = read_answers_file(Path(config.task.answers).expanduser())
@@ -262,7 +267,8 @@ class Answering(Trainable):
 
     def parameter_groups(self, peak_lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """The model's, and its tower's."""
-        return groups_of(self.model, peak_lr, weight_decay)
+        own = getattr(self.model, "parameter_groups", None)
+        return own(peak_lr, weight_decay) if own else groups_of(self.model, peak_lr, weight_decay)
 
     def save(self, folder: Path) -> None:
         """The student writes its own files."""
@@ -304,6 +310,11 @@ class Nlvr2(Answering):
     pictures = ("image_row", SECOND_PICTURE)
     answers = 2
     generates = "nlvr2"
+
+
+def _reads_pictures(student: Any) -> bool:
+    """By an encoder of its own, and no cells."""
+    return not hasattr(student, "tower")
 
 
 def _answerable(
