@@ -51,7 +51,9 @@ def zero_shot(
 
 
 def contrastive_terms(config: Mapping[str, Any]) -> list[str]:
-    """Keys of the method that weigh a contrastive loss above 0, or that choose one."""
+    """Keys of the method that weigh a contrastive loss above 0, or that choose one; a task that has no other."""
+    if (task := config.get("task") or {}).get("name") == "retrieval":
+        return [f"task.name={task['name']}"]
     method = config.get("method") or {}
     weighed = {name: value for name, value in method.items() if "contrastive" in name or name in CONTRASTIVE}
     found = [f"method.{name}={value}" for name, value in weighed.items()

@@ -142,6 +142,7 @@ TABLES: dict[str, dict[str, Entry]] = {
         "summarization": Entry(
             "mmkd_cli.tasks.summarization:Summarization", "a summary, or any text, written for each text"
         ),
+        "retrieval": Entry("mmkd_cli.tasks.retrieval:Retrieval", "pictures and captions found by each other (ITC)"),
         "text-classification": Entry(
             "mmkd_cli.tasks.text_classification:TextClassification", "classes or numbers of texts and pairs (GLUE)"
         ),

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 MAX_PIXELS = 178_956_970
 """Pillow's own bound: twice its MAX_IMAGE_PIXELS, above which it refuses to open a picture."""
 
+PICTURES = 1 << 40
+"""More than the pictures of any data set: with it a data set's number tells its rows from those of others."""
+
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 """What is opened. Others (EPS starts an interpreter) are refused by their first bytes."""
 

@@ -10,9 +10,8 @@ import torch
 
 from mmkd_cli.core.contracts import Batch, PictureTransform, Position, Targets, Tokenize, TrainingData
 from mmkd_cli.core.errors import UserError
-from mmkd_cli.data.pictures import decode
+from mmkd_cli.data.pictures import PICTURES, decode
 from mmkd_cli.data.signals import dense
-from mmkd_cli.methods.pairs import PICTURES
 from mmkd_cli.training.randomness import generator
 
 

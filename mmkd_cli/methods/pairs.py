@@ -12,11 +12,9 @@ from torch import Tensor
 
 from mmkd_cli.core.contracts import Batch, PictureTransform, Position, Targets, Tokenize, TrainingData
 from mmkd_cli.core.errors import UserError
-from mmkd_cli.data.pictures import decode
+from mmkd_cli.data.pictures import PICTURES, decode
 from mmkd_cli.data.signals import dense
 
-PICTURES = 1 << 40
-"""More than the pictures of any data set."""
 _STATISTICS_ROWS = 8192
 """Signals that are held at once while their mean is taken."""
 

@@ -30,6 +30,9 @@ from mmkd_cli.stages.training_job import (
     trains_teacher,
 )
 
+_BEGINNINGS = ("weights", "image_weights", "text_weights", "init_image", "init_text")
+"""Keys of students that name what they begin with: of one that is a run, the run alone does."""
+
 
 class Config(TrainingStageConfig):
     """`stage = "finetune"`."""
@@ -48,7 +51,7 @@ def run(config: Config, context: StageContext) -> dict[str, Any]:
     """Train the run, go on with it, repair it, or say that it is there. Returns the stage's document."""
     device = open_process(context.device)
     task = registry.load("finetune_tasks", config.task.name)
-    config, start = _started(config, context.root, task.trains, getattr(task, "fresh", ()))
+    config, start = _started(config, context.root, task)
     config, runs = named_runs(task, config, context.root)
     trained = trains_teacher(task, config)
     opened = open_inputs(
@@ -80,13 +83,12 @@ def describe(config: Config) -> dict[str, Any]:
     return described(task.count(_of_library(config, task.trains) if config.model else config, teacher))
 
 
-def _started(
-    config: Config, root: Path, trains: Mapping[str, Collection[str]], fresh: Collection[str]
-) -> tuple[Config, Artifact | None]:  # fmt: skip
+def _started(config: Config, root: Path, task: Any) -> tuple[Config, Artifact | None]:
     """The configuration with the student's keys as its run or folder gives them, and the run, if there is one.
 
-    trains: student -> students of the runs that it can start from. fresh: those that need none.
+    Where no student was named, it is the run's own if the task trains that.
     """
+    trains: Mapping[str, Collection[str]] = task.trains
     student = config.student.name
     if student not in trains:
         raise UserError(
@@ -94,32 +96,39 @@ def _started(
         )
     if config.model is not None and parse_model(config.model).library:
         return _of_library(config, trains), None
-    if config.model is None and (not trains[student] or student in fresh or getattr(config.student, "weights", None)):
+    begun = [name for name in _BEGINNINGS if getattr(config.student, name, None)]
+    fresh = student in getattr(task, "fresh", ()) or getattr(config.student, "init", None) == "random"
+    if config.model is None and (begun or fresh or not trains[student]):
         return config, None
+    usual = task.Config.stage_defaults.get("student") == config.student.model_dump(exclude_unset=True)
+    starts = {one for name, found in trains.items() if name == student or (usual and name in found) for one in found}
     if config.model is None:
         start = artifacts.only(
-            root, "run", "--model", lambda a: a.plan["stage"] == "distill" and _student(a) in trains[student],
-            f" whose student is {' or '.join(trains[student])}",
+            root, "run", "--model", lambda a: a.plan["stage"] == "distill" and _student(a) in starts,
+            f" whose student is {' or '.join(sorted(starts))}",
         )  # fmt: skip
         console.say(f"model: run {start.name}, the only one in {root} that fits")
     start = artifacts.open_artifact(root, config.model or str(start.path), "run")
-    if _student(start) not in trains[student]:
+    own = _student(start)
+    if own not in starts:
         raise Refused(
-            f"{start.label} is a {_student(start)!r}, the task {config.task.name!r} starts from "
+            f"{start.label} is a {own!r}, the task {config.task.name!r} starts from "
             f"{' or '.join(trains[student]) or 'no run'}: name another --model"
         )
+    if own not in trains[student]:
+        student, values = own, {**config.model_dump(mode="json", exclude_unset=True), "student": {"name": own}}
+        config = configs.validate(configs.compose(Config, values), values)
     if getattr(config.student, "start", None):
         raise UserError("student.start is of distill: name the run that training starts from by --model")
-    if getattr(config.student, "weights", None):
+    if begun:
         raise UserError(
-            f"student.weights and --model {start.name} both say where training starts: leave one of them out"
+            f"student.{begun[0]} and --model {start.name} both say where training starts: leave one of them out"
         )
-    if _student(start) == student:  # its own keys, but those that were said
+    if own == student:  # its own keys, but those that were said
         said = config.student.model_dump(mode="json", exclude_unset=True)
         table = configs.merge(start.plan["config"]["student"], said)
-        table |= {
-            name: None for name in ("weights", "start", "pooler") if name in table
-        }  # what the run itself began with
+        begun_with = (*_BEGINNINGS, "start", "pooler")  # of the run itself
+        table |= {name: None for name in begun_with if name in table}
         config = config.model_copy(update={"student": configs.validate(type(config.student), table)})
     return config, start
 

@@ -21,6 +21,8 @@ from mmkd_cli.tasks import answering, navigation
 from mmkd_cli.training.config import TrainConfig
 from tests.architectures.tiny_bart import tiny_bart
 from tests.data.small_houses import CHANNELS as VIEW_CHANNELS
+from tests.pairs_in_memory import pairs
+from tests.students import small_students
 from tests.tasks.grids_in_memory import CELLS, CHANNELS, asked_grids, pairs_of_grids
 from tests.tasks.test_navigation import instructed
 from tests.tasks.test_seeing import DIM, asked
@@ -49,6 +51,7 @@ CASES: dict[str, tuple[str, Callable[[], Any], tuple[str, ...]]] = {
     "snli-ve": ("mcan", asked_grids, ("grid",)),
     "nlvr": ("mcan", asked_grids, ("grid",)),
     "nlvr2": ("mcan", pairs_of_grids, ("grid",)),
+    "retrieval": ("s-smke", pairs, ()),
     "r2r": ("envdrop", houses, ("image_embedding",)),
     "r2r-speaker": ("speaker", houses, ("image_embedding",)),
 }
@@ -70,8 +73,11 @@ class TeacherSizes:
 def stage(folder: Path, task: str) -> Any:
     student = registry.load("students", CASES[task][0])
     known = student.Config.model_fields
-    sizes = {"max_tokens": 48, "weights": str(tiny_bart(folder / "bart", dropout=0.0)), "layers": 1, "width": 16,
-             "heads": 2, "least": 1}  # fmt: skip
+    sizes: dict[str, Any] = {"max_tokens": 48, "weights": str(tiny_bart(folder / "bart", dropout=0.0)), "layers": 1,
+                             "width": 16, "heads": 2, "least": 1}  # fmt: skip
+    if CASES[task][0] == "s-smke":
+        bert = str(small_students.bert_folder(folder / "bert"))
+        sizes |= {"text_weights": bert, "init": "random", "depth": 2, "width": small_students.WIDTH, "image_size": 32}
     chosen = registry.load("finetune_tasks", task)
     return SimpleNamespace(
         task=chosen.Config(**{name: size for name, size in sizes.items() if name in chosen.Config.model_fields}),
@@ -92,13 +98,15 @@ def test_a_task_trains_and_saves_its_student(tmp_path: Path, task: str, monkeypa
     batch = trainable.feeds[0].load(np.arange(3), Position(0, 0, 0))
     assert all(len(value) == 3 for value in batch.values())
     said, counts = trainable.forward(batch), trainable.counts(batch)
-    assert isinstance(said, Outputs) and said.row_losses.keys() <= trainable.weights.keys() and not said.gathered
+    assert isinstance(said, Outputs) and said.row_losses.keys() <= trainable.weights.keys()
     assert all(v.dtype == torch.float32 and v.isfinite().all() for v in said.row_losses.values())
     assert all(v.shape == (3,) for n, v in said.row_losses.items() if n not in counts)
     trained = [p for p in trainable.model.parameters() if p.requires_grad]
     grouped = [p for group in trainable.parameter_groups(1e-3, 0.01) for p in group["params"]]
     assert len(grouped) == len(trained) and {*map(id, grouped)} == {*map(id, trained)}
-    torch.cat([*said.row_losses.values()]).sum().backward()
+    joint = trainable.joint_losses(said.gathered) if said.gathered else {}
+    assert joint.keys() <= trainable.weights.keys() or not trainable.weights
+    torch.cat([loss.reshape(-1) for loss in (*said.row_losses.values(), *joint.values())]).sum().backward()
     assert all(p.grad is not None for p in trained)
     if vocabulary := getattr(trainable.model, "vocabulary", None):  # the data say how many words and answers there are
         monkeypatch.setattr(answering, "COUNTED", vocabulary)

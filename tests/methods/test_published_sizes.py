@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mmkd_cli.cli.options import file_layers
 from mmkd_cli.core import config as configs
-from mmkd_cli.stages import distill
+from mmkd_cli.stages import distill, finetune
 
 FOLDER = Path(__file__).parents[2] / "examples" / "mm-d2v2"
 BLOCK, IMAGE_EMBEDDING, TEXT_EMBEDDING = 7_087_872, 592_896 + 150_528, 38_999_808
@@ -24,6 +25,12 @@ def resolved(path: Path) -> distill.Config:
     values = configs.read_toml(path)
     assert values.pop("stage") == "distill"
     return configs.resolve(distill.Config, [configs.Layer(path.name, values)]).config
+
+
+def tuning(path: Path) -> finetune.Config:
+    values = configs.read_toml(path)
+    return configs.resolve(finetune.Config, [configs.Layer(path.name, {k: values[k] for k in values if k != "stage"})]
+                           ).config  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -114,6 +121,18 @@ def test_full_size_counts_of_shre_and_of_other_teachers(variant: str, published:
 
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.toml")), ids=lambda path: path.stem)
 def test_every_configuration_resolves(path: Path) -> None:
-    config = resolved(path)
-    assert config.student is not None and config.train.batch_size in (256, 512)
-    assert re.match(r"# mmkd distill --config examples/mm-d2v2/[\w./-]+\.toml", path.read_text().splitlines()[0])
+    stage = configs.read_toml(path)["stage"]
+    config = resolved(path) if stage == "distill" else tuning(path)
+    assert config.student is not None and config.train.batch_size in (256, 512, 1024)
+    assert re.match(rf"# mmkd {stage} --config examples/mm-d2v2/[\w./-]+\.toml", path.read_text().splitlines()[0])
+
+
+def test_z_is_x_tuned_by_its_preset_without_the_head() -> None:
+    config = tuning(FOLDER / "configs/z.toml")
+    preset = configs.resolve(finetune.Config, file_layers("finetune", None, "z", "retrieval")).config
+    assert config.task == preset.task and config.train == preset.train
+    assert finetune.describe(config) == {}  # x says what it is
+    x = resolved(FOLDER / "configs/x.toml")
+    counted = finetune.describe(config.model_copy(update={"model": None, "student": x.student}))["parameters"]
+    head = 2 * 768 + 768 * 768 + 768
+    assert counted["trainable"] == distill.describe(x)["parameters"]["trainable"] - head - LOGIT_SCALE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +69,20 @@ def teacher_keys(folder: Path, seed: int = 0) -> dict[str, Any]:
 
 def make_chain(folder: Path) -> Path:
     """Data `squares` and `others`, cache `vit` of `squares`; returns the root."""
+    root = make_squares(folder)
+    keys = {"data": "squares", "cache__dtype": "float32", "cache__rows_per_shard": 16, "cache__threads": 1}
+    cache_teacher.run(config_of(cache_teacher, **keys, **teacher_keys(folder)), context(root, "vit"))
+    return root
+
+
+def make_squares(folder: Path, names: Sequence[str] = ("squares", "others")) -> Path:
+    """Data of these names; returns the root."""
     root = folder / "work"
-    for seed, name in enumerate(("squares", "others")):
+    for seed, name in enumerate(names):
         draw(folder / name, 40, seed)
         keys = {"source__name": "flickr8k", "source__images": str(folder / name),
                 "source__annotations": str(folder / name / "annotations.json")}  # fmt: skip
         prepare_data.run(config_of(prepare_data, image_size=0, **keys), context(root, name))
-    keys = {"data": "squares", "cache__dtype": "float32", "cache__rows_per_shard": 16, "cache__threads": 1}
-    cache_teacher.run(config_of(cache_teacher, **keys, **teacher_keys(folder)), context(root, "vit"))
     return root
 
 
