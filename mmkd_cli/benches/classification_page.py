@@ -11,21 +11,20 @@ from mmkd_cli.data.pictures import decode
 from mmkd_cli.reports.blocks import Block, Card, Heading, Paragraph, Query, thumbnail
 
 if TYPE_CHECKING:
-    from mmkd_cli.benches.zeroshot_classification import Task
+    from mmkd_cli.benches.classified import Ranked, Task
 
 
-def blocks(
-    task: Task, ranks: NDArray[np.int64], top: NDArray[np.int64], scores: NDArray[np.floating], shown: int, seed: int
-) -> list[Block]:
+def blocks(task: Task, found: Ranked, shown: int, seed: int, score: str) -> list[Block]:
     """`shown` pictures whose first class is wrong, then `shown` whose first is right, drawn at random."""
     page: list[Block] = []
+    ranks, top, scores = found
     for title, chosen in (("Wrong", np.flatnonzero(ranks > 1)), ("Right", np.flatnonzero(ranks == 1))):
         drawn = np.random.default_rng(seed).permutation(chosen)[:shown].tolist()
         if not drawn:
             continue
         page.append(Heading(title))
         page.append(
-            Paragraph(f"{len(drawn)} of {len(chosen):,} such pictures, drawn at random. Best first, with cosines.")
+            Paragraph(f"{len(drawn)} of {len(chosen):,} such pictures, drawn at random. Best first, with {score}.")
         )
         page += [_query(task, place, int(ranks[place]), top[place], scores[place]) for place in drawn]
     return page

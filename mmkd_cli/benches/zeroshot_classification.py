@@ -6,10 +6,10 @@ that scores as high as the right one makes the item wrong, where CLIP_benchmark 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,16 +17,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmkd_cli.benches import class_names, classification_page
+from mmkd_cli.benches import class_names
 from mmkd_cli.benches.class_pictures import read_set, set_files
+from mmkd_cli.benches.classified import Ranked, Task, classification_scores, ranked
 from mmkd_cli.benches.embedding import embed_images, embed_texts, normalized, probe
 from mmkd_cli.benches.embeddings_file import float_array, integer_array
-from mmkd_cli.benches.outcomes import Outcome, intervals, values, verdicts
 from mmkd_cli.benches.own_tables import OwnData, Texts
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import BenchInput, Scores
 from mmkd_cli.core.errors import UserError
-from mmkd_cli.metrics.classification import TOP_K, classification_accuracies, label_ranks
 from mmkd_cli.metrics.retrieval import dot_products
 
 LAYOUT = "image [n, d], text [classes, d] or [classes, templates, d], and label [n] (integers from 0)"
@@ -60,22 +59,6 @@ class ZeroShotClassificationConfig(Config):
     bootstrap: int = key(1000, "resamples of the 95 % intervals; 0: none", source="[U] usual", ge=0)
     seed: int = key(0, "of the resamples and of the items shown", source="[U]", ge=0)
     shown: int = key(12, "items of each sort on the page: wrong and right", source="[U]", identity=False, ge=0)
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is classified. data: table `images`; rows [n] of it that are scored, labels [n]; names of all classes."""
-
-    data: Any
-    split: str
-    rows: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    names: Sequence[str]
-    skipped: int = 0
-
-    def ids(self) -> list[str]:
-        column = self.data.images.with_format("arrow")
-        return [column[[row]].column("image_id")[0].as_py() for row in self.rows.tolist()]
 
 
 class ZeroShotClassification:
@@ -161,27 +144,8 @@ class ZeroShotClassification:
             images = embed_images(own, task.rows, given.layer)
             prompts = embed_texts(own, np.arange(len(own.data.texts)), given.layer)
             classes = class_vectors(prompts.view(len(task.names), len(self.templates), -1))
-        ranks, top, scores = classified(images, classes, torch.from_numpy(task.labels))
-        accuracies = classification_accuracies(ranks, task.labels, len(task.names))
-        places = np.arange(len(ranks))
-        present = [task.names[label] for label in np.unique(task.labels).tolist()]
-        outcomes = {
-            name: Outcome(places, accuracy, present if accuracy.group is not None else None)
-            for name, accuracy in accuracies.items()
-        }
-        found = Scores(
-            metrics=values(outcomes),
-            counts={"items": len(ranks), "skipped": task.skipped, "classes": len(task.names)},
-            by={"chance": chance(list(outcomes), len(task.names)), **_by_class(ranks, task)},
-        )
-        if given.metrics_only:
-            return found
-        found.intervals = intervals(outcomes, self.config.bootstrap, self.config.seed)
-        ids = task.ids() if task.data is not None else [str(place) for place in places.tolist()]
-        said = verdicts(outcomes, len(ranks))
-        found.items = _lines(ids, task, ranks, top, scores, said)
-        found.page = classification_page.blocks(task, ranks, top, scores, self.config.shown, self.config.seed)
-        return found
+        found = classified(images, classes, torch.from_numpy(task.labels))
+        return classification_scores(task, found, self.config, given.metrics_only)
 
     def _ready(self, arrays: Mapping[str, NDArray[np.generic]]) -> tuple[Task, Tensor, Tensor]:
         image = float_array(arrays, "image", "n d", LAYOUT)
@@ -211,50 +175,9 @@ def class_vectors(prompts: Tensor) -> Tensor:
     return F.normalize(prompts.mean(dim=1), dim=1)
 
 
-def classified(
-    images: Tensor, classes: Tensor, labels: Tensor
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.floating]]:
-    """images [n, d], classes [c, d], labels [n] -> ranks of the labels [n]; the best classes [n, min(5, c)], cosines.
-
-    Memory is a block of pictures against all classes.
-    """
+def classified(images: Tensor, classes: Tensor, labels: Tensor) -> Ranked:
+    """images [n, d], classes [c, d], labels [n] -> by cosine. Memory is a block of pictures against all classes."""
     double = torch.float64 in (images.dtype, classes.dtype)
     images, classes = (rows.double() if double else rows for rows in (images, classes))
-    ranks, top, scores = [], [], []
-    for image, label in zip(images.split(_IMAGES_AT_ONCE), labels.split(_IMAGES_AT_ONCE), strict=True):
-        cosines = dot_products(image, classes)
-        best = cosines.topk(min(TOP_K, len(classes)), dim=1)
-        ranks.append(label_ranks(cosines, label))
-        top.append(best.indices)
-        scores.append(best.values)
-    return torch.cat(ranks).numpy(), torch.cat(top).numpy(), torch.cat(scores).numpy()
-
-
-def chance(metrics: Sequence[str], classes: int) -> dict[str, float]:
-    """Percent of a random order."""
-    return {name: 100 * (TOP_K if name == "acc5" else 1) / classes for name in metrics}
-
-
-def _by_class(ranks: NDArray[np.int64], task: Task) -> dict[str, dict[str, float]]:
-    """Recall and number of items of each class that occurs."""
-    found = {}
-    for label in np.unique(task.labels).tolist():
-        own = ranks[task.labels == label]
-        found[f"class {label}: {task.names[label]}"] = {"recall": 100 * float((own <= 1).mean()), "items": len(own)}
-    return found
-
-
-def _lines(
-    ids: Sequence[str], task: Task, ranks: NDArray[np.int64], top: NDArray[np.int64], scores: NDArray[np.floating],
-    said: Sequence[Mapping[str, Any]],
-) -> Iterator[dict[str, Any]]:  # fmt: skip
-    """A line a picture: its label's rank, and the best classes with their cosines."""
-    for place, (identifier, verdict) in enumerate(zip(ids, said, strict=True)):
-        best = zip(top[place].tolist(), scores[place].tolist(), strict=True)
-        yield {
-            "id": identifier,
-            "label": task.names[task.labels[place]],
-            "rank": int(ranks[place]),
-            "top": [{"class": task.names[number], "score": score} for number, score in best],
-            **verdict,
-        }
+    blocks = zip(images.split(_IMAGES_AT_ONCE), labels.split(_IMAGES_AT_ONCE), strict=True)
+    return ranked((dot_products(image, classes), label) for image, label in blocks)

@@ -16,7 +16,9 @@ def finetune(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="RUN, or hf:FOLDER, that training starts from.", autocompletion=artifacts_of("run")),
+        typer.Option(
+            help="RUN, hf:FOLDER or timm:ARCH[:FILE] that training starts from.", autocompletion=artifacts_of("run")
+        ),
     ] = None,
     student: Annotated[
         str | None,

@@ -109,6 +109,10 @@ TABLES: dict[str, dict[str, Entry]] = {
         "speaker": Entry("mmkd_cli.students.speaker:Speaker", "what people would say of a walk through a house"),
         "seq2seq": Entry("mmkd_cli.students.seq2seq:Seq2Seq", "any encoder-decoder (transformers), as it is"),
         "classifier": Entry("mmkd_cli.students.classifier:Classifier", "any text model (transformers) with a head"),
+        "image-classifier": Entry(
+            "mmkd_cli.students.image_classifier:ImageClassifier",
+            "image blocks of a run, or a timm model, with a head",
+        ),
     },
     "methods": {
         "cls-regression": Entry(
@@ -141,6 +145,9 @@ TABLES: dict[str, dict[str, Entry]] = {
         "r2r-speaker": Entry("mmkd_cli.tasks.speaking:SpeakerTuning", "instructions, written of walks"),
         "summarization": Entry(
             "mmkd_cli.tasks.summarization:Summarization", "a summary, or any text, written for each text"
+        ),
+        "image-classification": Entry(
+            "mmkd_cli.tasks.image_classification:ImageClassification", "classes of pictures: linear probe, or all"
         ),
         "retrieval": Entry("mmkd_cli.tasks.retrieval:Retrieval", "pictures and captions found by each other (ITC)"),
         "text-classification": Entry(
@@ -191,6 +198,9 @@ TABLES: dict[str, dict[str, Entry]] = {
         "yelp": Entry(
             "mmkd_cli.benches.written_texts:Yelp",
             "sentences in the other style, written by --task text (task.template): BLEU",
+        ),
+        "image-classification": Entry(
+            "mmkd_cli.benches.image_classification:ImageClassification", "pictures with classes: what a classifier says"
         ),
         "zeroshot-classification": Entry(
             "mmkd_cli.benches.zeroshot_classification:ZeroShotClassification",

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _LACKS = {
     "embed_images": "embeds no pictures and texts: name another, or another bench",
     "classify": "tells no classes apart: train it by `mmkd finetune --task text-classification`, or name hf:FOLDER",
+    "classify_images": "tells no classes of pictures apart: train it by `mmkd finetune --task image-classification`, "
+    "or name timm:ARCH:FILE",
     "language_model": "writes nothing: name a run of vlkd, prefix or finetune, or hf:FOLDER of a language model",
 }
 """What a bench (or a task of `generate`) asks of a model -> what to say of one that does not give it."""
@@ -101,6 +103,7 @@ def open_inputs(config: Any, root: Path, bench: Bench, device: str) -> Opened:
     from mmkd_cli.data.prepared import open_data
     from mmkd_cli.students.classifier import Classifier
     from mmkd_cli.students.dual_encoders import open_dual_encoder
+    from mmkd_cli.students.image_classifier import ImageClassifier
 
     names = [name for name in (config.model, config.image_model, config.text_model) if name is not None]
     if not names:
@@ -131,6 +134,9 @@ def open_inputs(config: Any, root: Path, bench: Bench, device: str) -> Opened:
         model = LatentDiffusion(" + ".join(names), device, config.precision, root / ".hashes")
     elif asked == "classify" and config.model is not None and parse_model(config.model).library == "hf":
         model = Classifier.open(hub_folder(parse_model(config.model).arch)).to(device)
+    elif asked == "classify_images" and config.model is not None and parse_model(config.model).library == "timm":
+        _, arch, weights = parse_model(config.model)
+        model = ImageClassifier.open(arch, weights).to(device)
     else:
         for name in names:
             if parse_model(name).library == "diffusers":

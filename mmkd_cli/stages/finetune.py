@@ -41,7 +41,8 @@ class Config(TrainingStageConfig):
 
     task: SerializeAsAny[Table] = key(description="what to train for, by name, and its keys")
     model: str | None = key(
-        None, "RUN, or hf:ID|FOLDER, that training starts from (default: the only run of distill that fits)",
+        None, "RUN, hf:ID|FOLDER or timm:ARCH[:FILE] that training starts from (default: the only run of distill that "
+        "fits)",
         identity=False,
     )  # fmt: skip
     student: SerializeAsAny[Table] = key(description="what is trained, by name (default: the task's), and its keys")
@@ -97,6 +98,7 @@ def _started(config: Config, root: Path, task: Any) -> tuple[Config, Artifact | 
     if config.model is not None and parse_model(config.model).library:
         return _of_library(config, trains), None
     begun = [name for name in _BEGINNINGS if getattr(config.student, name, None)]
+    begun += ["arch"] if _of_timm(config.student) and config.student.arch else []  # type: ignore[attr-defined]
     fresh = student in getattr(task, "fresh", ()) or getattr(config.student, "init", None) == "random"
     if config.model is None and (begun or fresh or not trains[student]):
         return config, None
@@ -134,14 +136,23 @@ def _started(config: Config, root: Path, task: Any) -> tuple[Config, Artifact | 
 
 
 def _of_library(config: Config, trains: Mapping[str, Collection[str]]) -> Config:
-    """The configuration whose student has the weights that --model names."""
-    reference = parse_model(str(config.model))
-    if reference.library != "hf" or not trains[config.student.name]:
+    """The configuration whose student has the model that --model names."""
+    library, arch, weights = parse_model(str(config.model))
+    of_timm = _of_timm(config.student)
+    if library != ("timm" if of_timm else "hf") or not trains[config.student.name]:
+        said = "timm:ARCH[:FILE]" if of_timm else "hf:FOLDER of transformers"
         raise UserError(f"model {config.model!r}: the task {config.task.name!r} does not start from it: name a run, or "
-                        "hf:FOLDER of transformers")  # fmt: skip
-    if config.student.weights not in (None, reference.arch):  # type: ignore[attr-defined]
-        raise UserError(f"student.weights and --model {config.model} differ: leave one of them out")
-    return config.model_copy(update={"student": config.student.model_copy(update={"weights": reference.arch})})
+                        f"{said}")  # fmt: skip
+    named = {"arch": arch, "weights": weights} if of_timm else {"weights": arch}
+    for name, value in named.items():
+        if getattr(config.student, name) not in (None, value):
+            raise UserError(f"student.{name} and --model {config.model} differ: leave one of them out")
+    return config.model_copy(update={"student": config.student.model_copy(update=named)})
+
+
+def _of_timm(student: Table) -> bool:
+    """Whether a student may be a timm model: its `arch` says which."""
+    return student.name == "image-classifier"
 
 
 def _teacher(config: Config, start: Artifact | None, root: Path, runs: bool) -> Any:

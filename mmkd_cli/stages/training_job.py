@@ -205,8 +205,9 @@ class Job:
         model: Any = trainable.model
         pair, data = self.opened.pairs[0], self.data[0]
         bench = open_bench(name)
-        if not hasattr(type(model), "embed_images"):
-            raise UserError(f"--eval-bench {name} needs a student with embeddings of pictures and texts: leave it out")
+        asked = getattr(bench, "asks", "embed_images")
+        if not any(hasattr(type(model), way) for way in ((asked,) if isinstance(asked, str) else asked)):
+            raise UserError(f"--eval-bench {name} asks what this student does not say: leave it out")
         if not bench.needs_data:
             raise UserError(f"--eval-bench {name} reads files of its own: `mmkd evaluate` the run with it afterwards")
         split = "val" if "val" in pair.data.splits else default_split(bench, pair.data.splits)

@@ -159,6 +159,12 @@ class Encoder(nn.Module):
         layers = self.body.layers(input_ids, attention_mask)
         return layer_mean(layers if self.config.text == "transformers" else _tapped(layers, tap), attention_mask.bool())
 
+    def image_encoder(self) -> ImageEncoder:
+        """The blocks of pictures; UserError where it reads texts."""
+        if not isinstance(self.body, ImageEncoder):
+            raise UserError("the student encoder of this run reads texts: name a run of --modality image")
+        return self.body
+
     def parts_without_decay(self) -> list[nn.Parameter]:
         """Embedding tables and the class token."""
         tables = [module.weight for module in self.body.modules() if isinstance(module, nn.Embedding)]

@@ -8,6 +8,7 @@ Pictures and texts go through separately. Layers: `encoder`, the first token aft
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -15,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mmkd_cli.architectures.d2v2 import ImageEmbedding, Sizes, TextEmbedding, init_bert_parameters
+from mmkd_cli.architectures.d2v2 import ImageEmbedding, ImageEncoder, Sizes, TextEmbedding, init_bert_parameters
 from mmkd_cli.architectures.d2v2_checkpoints import load_image_checkpoint, load_text_checkpoint
 from mmkd_cli.architectures.gpt2_bpe import bpe_files
 from mmkd_cli.architectures.state_dicts import load_strictly
@@ -195,6 +196,16 @@ class MmD2v2(TwoModalities):
         for block in self.shared:
             output = block(output, attend)
         return {"encoder": x, "mapped": mapped, "output": output}, attend
+
+    def image_encoder(self) -> ImageEncoder:
+        """The blocks before the shared ones."""
+        if self.type_norm is not None:
+            raise UserError("student.token_types: a norm stands between embeddings and blocks: they are no image model")
+        if not len(self.specific):
+            raise UserError("all of the student's blocks are shared: there are none of pictures alone")
+        made = ImageEncoder(replace(self.config.sizes, depth=len(self.specific)), self.config.dropout)
+        made.embed, made.blocks = self.embed["image"], nn.ModuleList(block.image for block in self.specific)
+        return made
 
     def at_layer(self, modality: str, stages: Mapping[str, Tensor], layer: str) -> Tensor:
         """[..., E] at one of `layers`, of [..., D] at each stage."""

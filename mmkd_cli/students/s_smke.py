@@ -215,6 +215,13 @@ class SSmke(TwoModalities):
         output, hidden = self.shared(x if self.config.token_types != "after" else x + offset, attend)
         return {"encoder": x, "hidden": hidden, "output": output}, attend
 
+    @torch.no_grad()
+    def image_encoder(self) -> ImageEncoder:
+        """The blocks before what is shared; a vector that is added before them goes into the embedding's norm."""
+        if self.config.token_types == "before":
+            self.image.embed.norm.bias += self.types["image"]
+        return self.image
+
     def at_layer(self, modality: str, stages: Mapping[str, Tensor], layer: str) -> Tensor:
         """[..., E] at one of `layers`, of [..., D] at each stage."""
         if layer == "encoder":

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mmkd_cli.architectures.d2v2 import ImageEncoder
 from mmkd_cli.core import paths, registry
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch
@@ -85,6 +86,10 @@ class TwoModalities(nn.Module):
 
     def at_layer(self, modality: str, stages: Mapping[str, Tensor], layer: str) -> Tensor:
         """[..., E] at one of `layers`, of [..., D] at each stage."""
+        raise NotImplementedError
+
+    def image_encoder(self) -> ImageEncoder:
+        """The blocks of pictures alone, for what has no use for texts; UserError where they can't be."""
         raise NotImplementedError
 
     def identity(self) -> dict[str, Any]:

@@ -21,12 +21,12 @@ from mmkd_cli.architectures.beit2 import (
     load_beit2,
 )
 from mmkd_cli.architectures.state_dicts import read_state_dict
+from mmkd_cli.architectures.timm_source import TimmSource
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, SignalSpec
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.core.fingerprints import sha256_file
 from mmkd_cli.data.pictures import Transform
-from mmkd_cli.teachers.timm_source import TimmSource
 
 
 class Beit2Config(Config):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmkd_cli.architectures.grids import GridTower, grid_signals
 from mmkd_cli.architectures.state_dicts import read_state_dict
+from mmkd_cli.architectures.timm_source import TimmSource, load_timm
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, SignalSpec
 from mmkd_cli.core.errors import UserError
@@ -21,7 +22,6 @@ from mmkd_cli.data.grid_transform import GridTransform
 from mmkd_cli.data.pictures import Transform
 from mmkd_cli.data.signals import GRID
 from mmkd_cli.teachers.grids import GridInput, grid_specs
-from mmkd_cli.teachers.timm_source import TimmSource, load_timm
 
 
 class TimmConfig(Config):

@@ -59,6 +59,7 @@ SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
     "aro": {"coco_order.image": (6, 4), "coco_order.text": (6, 5, 4)},
     "sugarcrepe": {"add_att.image": (6, 4), "add_att.text": (6, 2, 4)},
     "zeroshot-classification": {"image": (6, 4), "text": (7, 3, 4)},
+    "image-classification": {"logits": (6, 7)},
 }
 """Arrays of six items, where they are not those of retrieval."""
 SKIPPED = {"gqa": 1, "snli-ve": 1, "daquar": 1}

@@ -17,13 +17,14 @@ from mmkd_cli.core import registry
 from mmkd_cli.core.config import Layer, describe, resolve
 from mmkd_cli.core.contracts import Outputs, Position, SignalSpec
 from mmkd_cli.stages import finetune
-from mmkd_cli.tasks import answering, navigation
+from mmkd_cli.tasks import answering, image_classification, navigation
 from mmkd_cli.training.config import TrainConfig
 from tests.architectures.tiny_bart import tiny_bart
 from tests.data.small_houses import CHANNELS as VIEW_CHANNELS
 from tests.pairs_in_memory import pairs
 from tests.students import small_students
 from tests.tasks.grids_in_memory import CELLS, CHANNELS, asked_grids, pairs_of_grids
+from tests.tasks.test_image_classification import labelled_pictures
 from tests.tasks.test_navigation import instructed
 from tests.tasks.test_seeing import DIM, asked
 from tests.tasks.test_summarization import articles
@@ -52,6 +53,7 @@ CASES: dict[str, tuple[str, Callable[[], Any], tuple[str, ...]]] = {
     "nlvr": ("mcan", asked_grids, ("grid",)),
     "nlvr2": ("mcan", pairs_of_grids, ("grid",)),
     "retrieval": ("s-smke", pairs, ()),
+    "image-classification": ("image-classifier", labelled_pictures, ()),
     "r2r": ("envdrop", houses, ("image_embedding",)),
     "r2r-speaker": ("speaker", houses, ("image_embedding",)),
 }
@@ -78,6 +80,8 @@ def stage(folder: Path, task: str) -> Any:
     if CASES[task][0] == "s-smke":
         bert = str(small_students.bert_folder(folder / "bert"))
         sizes |= {"text_weights": bert, "init": "random", "depth": 2, "width": small_students.WIDTH, "image_size": 32}
+    elif task == "image-classification":
+        sizes |= {"arch": "test_vit", "weights": None, "init": "random"}
     chosen = registry.load("finetune_tasks", task)
     return SimpleNamespace(
         task=chosen.Config(**{name: size for name, size in sizes.items() if name in chosen.Config.model_fields}),
@@ -111,6 +115,8 @@ def test_a_task_trains_and_saves_its_student(tmp_path: Path, task: str, monkeypa
     if vocabulary := getattr(trainable.model, "vocabulary", None):  # the data say how many words and answers there are
         monkeypatch.setattr(answering, "COUNTED", vocabulary)
         monkeypatch.setattr(chosen, "answers", len(vocabulary.answers), raising=False)
+    if task == "image-classification":
+        monkeypatch.setattr(image_classification, "COUNTED", trainable.model.classes)
     if task.startswith("r2r"):
         monkeypatch.setattr(navigation, "COUNTED", len(trainable.model.tokenize.words))
     counted = chosen.count(config, TeacherSizes())
@@ -127,8 +133,9 @@ def test_a_task_trains_and_saves_its_student(tmp_path: Path, task: str, monkeypa
 @pytest.mark.parametrize("task", CASES)
 def test_a_task_names_its_student_and_students_it_starts_from(task: str) -> None:
     chosen = registry.load("finetune_tasks", task)
-    config = resolve(finetune.Config, [Layer("test", {"task": task, "student": {"dropout": 0.5}})]).config
-    assert config.student.name == CASES[task][0] and config.student.dropout == 0.5
+    said = {"init": "random"} if task == "image-classification" else {"dropout": 0.5}
+    config = resolve(finetune.Config, [Layer("test", {"task": task, "student": said})]).config
+    assert config.student.name == CASES[task][0] and config.student.model_dump().items() >= said.items()
     assert config.student.name in chosen.trains
     assert {one for starts in chosen.trains.values() for one in starts} <= registry.TABLES["students"].keys()
 
