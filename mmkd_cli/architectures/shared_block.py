@@ -39,14 +39,24 @@ class SharedBlock(nn.Module):
         return x + _scaled(said, self.layer_scale2), hidden
 
     def _attention(self, x: Tensor, attend: Tensor | None) -> Tensor:
-        batch, length, width = x.shape
-        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        qkv = F.linear(x, self.qkv.weight, bias).view(batch, length, 3, self.heads, width // self.heads)
-        query, keys, values = qkv.permute(2, 0, 3, 1, 4)
         mask = None if attend is None else attend[:, None, None, :]
         dropped = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, dropout_p=dropped)
-        return self.proj(mixed.transpose(1, 2).reshape(batch, length, width))
+        return self.proj(beit_attention(x, self.qkv.weight, self.q_bias, self.v_bias, self.heads, mask, dropped))
+
+
+def beit_attention(
+    x: Tensor, weight: Tensor, q_bias: Tensor, v_bias: Tensor, heads: int, mask: Tensor | None, dropout: float
+) -> Tensor:  # fmt: skip
+    """BEiT's self-attention before its output map: x [B, L, D], weight [3 D, D] of queries, keys and values, of which
+    keys have no bias; mask: bool, or added to the logits, [B or 1, heads or 1, L or 1, L] -> [B, L, D]."""
+    batch, length, width = x.shape
+    bias = torch.cat([q_bias, torch.zeros_like(q_bias), v_bias])
+    qkv = F.linear(x, weight, bias).view(batch, length, 3, heads, width // heads)
+    query, keys, values = qkv.permute(2, 0, 3, 1, 4)
+    if mask is not None and mask.is_floating_point():
+        mask = mask.to(query.dtype)
+    mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, dropout_p=dropout)
+    return mixed.transpose(1, 2).reshape(batch, length, width)
 
 
 class SharedMlp(nn.Module):
@@ -62,6 +72,20 @@ class SharedMlp(nn.Module):
         """The first token of x [B, L, D] -> [B, 1, D], and fc1's output before its activation [B, 1, 4 D]."""
         hidden = self.fc1(x[:, :1])
         return self.fc2(self.norm(F.gelu(hidden))), hidden
+
+
+class SharedHidden(nn.Module):
+    """The first layer of SHRe's MLP of two: linear, GELU, norm. The head is the second."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1, self.norm = nn.Linear(width, 4 * width), nn.LayerNorm(4 * width, eps=IMAGE_EPS)
+        init_bert_parameters(self)
+
+    def forward(self, x: Tensor, attend: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The first token of x [B, L, D] -> [B, 1, 4 D], and fc1's output before its activation [B, 1, 4 D]."""
+        hidden = self.fc1(x[:, :1])
+        return self.norm(F.gelu(hidden)), hidden
 
 
 def _scaled(x: Tensor, scale: Tensor | None) -> Tensor:

@@ -56,6 +56,15 @@ class D2v2Text(nn.Module):
         hidden: Tensor = self.model(input_ids, attention_mask)
         return hidden
 
+    def layers(self, input_ids: Tensor, attention_mask: Tensor, offset: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The output of each block, [B, L, width]. offset [width]: added to what the embeddings give."""
+        x, found = self.model.embed(input_ids, attention_mask), []
+        x = x if offset is None else x + offset
+        for block in self.model.blocks:
+            x = block(x, attention_mask.bool())
+            found.append(x)
+        return tuple(found)
+
     def save(self, folder: Path) -> None:
         """Write model.safetensors with fairseq's names, and config.json with the sizes."""
         folder.mkdir(parents=True, exist_ok=True)

@@ -30,10 +30,13 @@ def text_half(run: Path) -> Iterator[Path]:
     temporary one, of the same function; UserError where the run has none that transformers could run."""
     folder = run / "model"
     kind = read_json(folder / "config.json").get("model_type")
+    if kind == "s-smke":
+        folder = folder / "text"
+        kind = read_json(folder / "config.json").get("model_type")
     if kind == "data2vec2-image":
         raise UserError(f"run {run.name!r} reads pictures: name a run of texts")
     if kind not in ("data2vec2-text", "mm-d2v2"):
-        yield folder / "text" if kind == "s-smke" else folder
+        yield folder
         return
     model = _of_text(folder) if kind == "data2vec2-text" else _of_both(run)
     with TemporaryDirectory() as made:

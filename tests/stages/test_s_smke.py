@@ -15,6 +15,9 @@ from tests.students import small_students
 ITC = {"method__name": "cls-regression", "method__contrastive_weight": 1.0, "method__wd_rule": "embeddings",
        "method__clamp_logit_scale": True}  # fmt: skip
 CDL = {"method__target_loss": "contrastive-target"}
+D2V2 = {"student__text": "d2v2", "student__token_types": "none", "student__vocabulary": small_students.BPE_TOKENS}
+WIDE = {"student__width": 64, "student__init": "random"}
+"""As the teacher, whose CLS what is shared meets as it is."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "t3": {"student__layer_scale": 1e-5},
     "u2": {"method__bank__size": 32, "method__bank__keys": "average", "method__bank__start": "random"},
@@ -25,6 +28,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
           "method__cmli_width": 8},
     "y4": {"method__regression_weight": 0.0},
     "x": {**CDL, "method__target_bank": 48, "method__target_bank_start": "random"},
+    "o": {**D2V2, "method__target_loss": "kl", "method__signal": "logits", "student__shared": "mlp-2",
+          "student__taps": "head"},
+    "p": {**D2V2, "method__target_loss": "kl", "method__signal": "logits"},
+    "p-sx3hre": {**D2V2, **WIDE, "student__regression_head": False},
+    "p-mse-head": D2V2,
+    "p-itc-heads": {**D2V2, **WIDE, "student__regression_head": False, "student__tap_maps": True},
 }  # fmt: skip
 
 
@@ -43,7 +52,8 @@ def trained(chain: Path, name: str, **keys: Any) -> list[dict[str, Any]]:
     student = {
         "student__name": "s-smke", "student__width": small_students.WIDTH, "student__heads": small_students.HEADS,
         "student__image_size": 32, "student__depth": 2, "student__max_tokens": 16,
-        "student__image_weights": str(chain / "weights/image.pt"), "student__text_weights": str(chain / "bert"),
+        "student__image_weights": str(chain / "weights/image.pt"),
+        "student__text_weights": str(chain / ("weights/text.pt" if "student__text" in keys else "bert")),
     }  # fmt: skip
     train = {"train__max_steps": 20, "train__batch_size": 8, "train__peak_lr": 3e-3}
     config = config_of(distill, **{"data": "squares", **ITC, **student, **train, **keys})
@@ -54,10 +64,12 @@ def trained(chain: Path, name: str, **keys: Any) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_twenty_steps_and_a_score(chain: Path, variant: str) -> None:
-    named = {} if variant == "y4" else {"cache": "more" if variant in ("q", "v") else "vit"}
+    named = {} if variant == "y4" else {"cache": "more" if variant in ("q", "v", "o", "p") else "vit"}
     steps = trained(chain, variant, **named, **VARIANTS[variant])
-    target = {"x": "contrastive_target", "q": "kl", "v": "target_cmli"}.get(variant, "regression")
-    parts = {"contrastive", "contrastive_hidden", *(() if variant == "y4" else (f"{target}_image", f"{target}_text"))}
+    kl = dict.fromkeys(("q", "o", "p"), "kl")
+    target = {"x": "contrastive_target", "v": "target_cmli", **kl}.get(variant, "regression")
+    contrasts = {"contrastive_head"} if variant == "o" else {"contrastive", "contrastive_hidden"}
+    parts = {*contrasts, *(() if variant == "y4" else (f"{target}_image", f"{target}_text"))}
     assert len(steps) == 20 and all(parts <= line.keys() for line in steps)
     told = "contrastive" if variant == "y4" else f"{target}_text"
     first, last = (sum(line[told] for line in part) for part in (steps[:4], steps[-4:]))
@@ -67,7 +79,10 @@ def test_twenty_steps_and_a_score(chain: Path, variant: str) -> None:
     assert 0 <= said["metrics"]["mean_recall"] <= 100 and said["zero_shot"]["value"] is False
 
 
-def test_a_live_teacher_gives_the_losses_of_its_cache(chain: Path, tmp_path: Path) -> None:
-    cached = trained(chain, "cached", cache="vit", **VARIANTS["x"])
-    live = trained(chain, "live", cache="vit", live=True, **VARIANTS["x"], **teacher_keys(tmp_path))
+@pytest.mark.parametrize("variant", ["x", "o", "p", "p-itc-heads"])
+def test_a_live_teacher_gives_the_losses_of_its_cache(chain: Path, tmp_path: Path, variant: str) -> None:
+    cache, few = "more" if variant in ("o", "p") else "vit", {"train__max_steps": 4}
+    cached = trained(chain, f"cached-{variant}", cache=cache, **VARIANTS[variant], **few)
+    live = trained(chain, f"live-{variant}", cache=cache, live=True, **VARIANTS[variant], **few,
+                   **teacher_keys(tmp_path))  # fmt: skip
     assert [line["loss"] for line in live] == pytest.approx([line["loss"] for line in cached], rel=1e-3)

@@ -128,6 +128,98 @@ def test_shre_shares_an_mlp_with_three_taps(tmp_path: Path) -> None:
     small_students.gradients_reach_exactly_the_trainable(model)
 
 
+def d2v2_config(folder: Path, **keys: Any) -> SSmkeConfig:
+    """Both encoders data2vec 2.0's, as before the thesis."""
+    image, text, *_ = small_students.d2v2_files(folder)
+    sizes = {"width": WIDTH, "heads": HEADS, "image_size": 32, "depth": 2, "max_tokens": 16, "token_types": "none",
+             "text": "d2v2", "vocabulary": small_students.BPE_TOKENS}  # fmt: skip
+    return SSmkeConfig(image_weights=str(image), text_weights=str(text), **{**sizes, **keys})
+
+
+def itc(image: Tensor, text: Tensor) -> Tensor:
+    a, b = (F.normalize(one, dim=1) for one in (image, text))
+    scores = a @ b.T / 0.07
+    return (F.cross_entropy(scores, torch.arange(4)) + F.cross_entropy(scores.T, torch.arange(4))) / 2
+
+
+def all_gradients(trainable: ClsRegression, outputs: Any, joint: Any) -> None:
+    torch.stack([*(rows.mean() for rows in outputs.row_losses.values()), *joint.values()]).sum().backward()
+    small_students.gradients_reach_exactly_the_trainable(trainable.model)
+
+
+def test_the_first_shre_is_an_mlp_of_two_layers_with_contrast_of_classes(tmp_path: Path) -> None:
+    """O: [C] Mlp of timm with a norm before its second layer, KL and contrast of what that gives."""
+    from timm.layers import Mlp
+
+    trainable = built(d2v2_config(tmp_path, shared="mlp-2", taps="head"), target_loss="kl", wd_rule="notes")
+    model, said = trainable.model.eval(), batch(trainable)
+    mlp = Mlp(WIDTH, 4 * WIDTH, WIDTH, norm_layer=partial(torch.nn.LayerNorm, eps=1e-6))
+    named = {"fc1": model.shared.fc1, "norm": model.shared.norm, "fc2": model.head[1]}
+    for name, module in named.items():
+        getattr(mlp, name).load_state_dict(module.state_dict())
+    outputs = trainable.forward(said)
+    joint = trainable.joint_losses(outputs.gathered)
+    first = {modality: model.stages(modality, said)["encoder"] for modality in ("image", "text")}
+    p = said["image_cls"].softmax(dim=1)
+    for modality, x in first.items():
+        q = mlp(x).softmax(dim=1)
+        expected = (p * (p / q).log()).sum(dim=1)
+        torch.testing.assert_close(outputs.row_losses[f"kl_{modality}"], expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(joint["contrastive_head"], itc(mlp(first["image"]), mlp(first["text"])), atol=1e-4,
+                               rtol=1e-4)  # fmt: skip
+    assert joint.keys() == {"contrastive_head"} and trainable.weights["contrastive_head"] == 1.0
+    assert model.layers == ("encoder", "shared", "head")
+    all_gradients(trainable, outputs, joint)
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_without_a_head_what_is_shared_meets_the_cls(tmp_path: Path, mapped: bool) -> None:
+    """P's Sx3HRe, and with a map before each contrast."""
+    trainable = built(d2v2_config(tmp_path, regression_head=False, tap_maps=mapped), wd_rule="notes")
+    model, said = trainable.model.eval(), batch(trainable)
+    outputs = trainable.forward(said)
+    joint = trainable.joint_losses(outputs.gathered)
+    found = {modality: model.stages(modality, said) for modality in ("image", "text")}
+    for modality, stages in found.items():
+        expected = ((stages["output"] - said["image_cls"]) ** 2).mean(dim=1)
+        torch.testing.assert_close(outputs.row_losses[f"regression_{modality}"], expected, atol=1e-5, rtol=1e-5)
+    for stage, name in (("output", "contrastive"), ("hidden", "contrastive_hidden")):
+        seen = [found[modality][stage] @ model.projections.maps[f"{modality}_{stage}"].weight.T if mapped
+                else found[modality][stage] for modality in ("image", "text")]  # fmt: skip
+        torch.testing.assert_close(joint[name], itc(*seen), atol=1e-4, rtol=1e-4)
+        if mapped and stage == "output":
+            torch.testing.assert_close(model.embed_texts(said), seen[1])
+    assert model.head is None and model.layers == ("encoder", "shared", *(("projection",) if mapped else ()))
+    all_gradients(trainable, outputs, joint)
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    model.save(tmp_path / "run")
+    again = SSmke.load(tmp_path / "run", {"student": model.config.model_dump(mode="json")})
+    torch.testing.assert_close(again.embed_images(said), model.embed_images(said))
+    torch.testing.assert_close(
+        again.embed_texts(again.tokenize(["a dog"])), model.embed_texts(model.tokenize(["a dog"]))
+    )
+    assert ClsRegression.count(
+        SimpleNamespace(method=trainable.config, student=model.config), TeacherSizes()
+    ).total == sum(p.numel() for p in model.parameters())
+
+
+class TeacherSizes:
+    """As counting asks for it."""
+
+    def signals(self) -> dict[str, SignalSpec]:
+        return {"image_cls": SignalSpec("image_cls", "images", (WIDTH,))}
+
+    def parameters_count(self) -> int:
+        return 0
+
+
+def test_what_is_shared_must_be_as_wide_as_what_it_meets(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is 128 wide, the teacher's signal 32: set student\.regression_head"):
+        built(d2v2_config(tmp_path, shared="mlp-2", regression_head=False))
+    with pytest.raises(UserError, match=r"student\.taps=head is of the head, and there is none"):
+        built(d2v2_config(tmp_path, taps="head", regression_head=False))
+
+
 class Patches:
     """image_tokens of a split's pictures: random numbers, the class token first."""
 
