@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,16 @@ from mmkd_cli.reports.result import score_table
 SHOWN = 12
 
 
-def write_demo_page(path: Path, data: PreparedData, split: str, results: dict[str, Path]) -> None:
-    """results: folders of `retrieval`, of `captions` and `answers` as they were scored."""
+def write_demo_page(
+    path: Path, data: PreparedData, split: str, results: Mapping[str, Path], titles: Mapping[str, str]
+) -> None:
+    """results: folders of results as they were scored, `captions` and `answers` among them, which are shown with
+    pictures of the data. titles: what each shows."""
     tables: Any = data.tables(split)
     blocks: list[Block] = []
-    for title, folder in results.items():
+    for name, folder in results.items():
         blocks += [
-            Heading(title.capitalize()),
+            Heading(titles[name]),
             score_table(json.loads((folder / "scores.json").read_text(encoding="utf-8"))),
         ]
     said = {line["id"]: line["caption"] for line in _lines(results["captions"])}

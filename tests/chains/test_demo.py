@@ -16,6 +16,7 @@ from mmkd_cli.cli.app import app
 SMALL = {
     "prepare-data": ["source.train=40", "source.val=6", "source.test=2"],
     "distill": ["train.max_steps=2", "train.batch_size=8"],
+    "finetune": ["train.max_steps=2", "train.batch_size=8"],
 }
 
 
@@ -40,7 +41,8 @@ def test_the_demo_ends_with_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert line["image_id"] in text and line["caption"] in text
     for line in answers:
         assert f"{line['question']} {line['answer']}" in text
-    for name in ("retrieval", "captions", "answers"):
+    for name, title in demo.RESULTS.items():
+        assert title in text
         for metric in json.loads((results / f"demo-{name}" / "scores.json").read_text())["metrics"]:
             assert metric in text
     assert text.count("data:image/jpeg") == 6
