@@ -21,7 +21,7 @@ def main() -> None:
     for arm, title in ARMS.items():
         found = [lines(one.name) for one in sorted((default_root() / "results").glob(f"{arm}-s*-test"))]
         right[arm] = np.array([[100 * float(one["right"]["accuracy"]) for one in own] for own in found])
-        photos = [one["image"] for one in found[0]]
+        photos = [one["images"][0] for one in found[0]]
         row(title, [cell(right[arm], photos)])
     row("difference", [cell(right["rooms"] - right["grey"], photos, sign=True)])
 

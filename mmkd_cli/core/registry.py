@@ -86,6 +86,7 @@ TABLES: dict[str, dict[str, Entry]] = {
         "clip": Entry("mmkd_cli.students.clip:Clip", "CLIP (open_clip or transformers), tuned in part or whole"),
         "encoder": Entry("mmkd_cli.students.encoder:Encoder", "some blocks of an image or a text model (A, B)"),
         "mm-d2v2": Entry("mmkd_cli.students.mm_d2v2:MmD2v2", "specific and shared blocks for image and text (F to L)"),
+        "mm-beit2": Entry("mmkd_cli.students.mm_beit2:MmBeit2", "the same on BEiT-2's blocks, relative positions (J)"),
         "s-smke": Entry(
             "mmkd_cli.students.s_smke:SSmke",
             "data2vec 2.0 and BERT before a shared block or MLP (S-SMKE, SHRe: Q to Y)",

@@ -223,7 +223,8 @@ class ClsRegression(Trainable):
 def _student_class(name: str) -> Any:
     found = registry.load("students", name)
     if not hasattr(found, "needs_pictures"):
-        raise UserError(f"cls-regression does not train the student {name!r}: name unimodal, mm-d2v2 or s-smke")
+        raise UserError(f"cls-regression does not train the student {name!r}: name unimodal, mm-d2v2, mm-beit2 or "
+                        "s-smke")  # fmt: skip
     return found
 
 

@@ -156,8 +156,9 @@ class Answering(Trainable):
     """`core.contracts.FinetuneTask` and its `Trainable`."""
 
     Config: ClassVar[type] = AnsweringConfig
-    trains: ClassVar[Mapping[str, tuple[str, ...]]] = {"mcan": (), "pythia": (), "vlp": ("vlp",),
-                                                       "late-fusion": ("mm-d2v2", "s-smke", "late-fusion")}  # fmt: skip
+    trains: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "mcan": (), "pythia": (), "vlp": ("vlp",), "late-fusion": ("mm-d2v2", "mm-beit2", "s-smke", "late-fusion"),
+    }  # fmt: skip
     pictures: ClassVar[Sequence[str]] = ("image_row",)
     """Columns of the pictures that a question is about."""
     answers: ClassVar[int] = 3_129

@@ -112,6 +112,7 @@ class Beit2:
             specs = [
                 SignalSpec("image_cls", "images", (sizes.width,)),
                 SignalSpec("image_tokens", "images", (tokens, sizes.width), default=False),
+                SignalSpec("image_mean", "images", (sizes.width,), default=False),
             ]
         if sizes.classes:
             specs.append(SignalSpec("logits", "images", (sizes.classes,)))
@@ -146,7 +147,7 @@ class Beit2:
         pixels = self.picture_transform.normalize(batch["pixels"].to(self._device), self._dtype)
         before, after = _around_norm(self._model, pixels)
         said = before if self.config.cls == "pre_norm" else after
-        values = {"image_cls": said[:, 0], "image_tokens": said}
+        values = {"image_cls": said[:, 0], "image_tokens": said, "image_mean": said.mean(dim=1)}
         if "logits" in signals:
             values["logits"] = self._model.forward_head(after)
         return {name: values[name] for name in signals}

@@ -107,6 +107,7 @@ class D2v2:
         return {
             "image_cls": SignalSpec("image_cls", "images", (width,)),
             "image_tokens": SignalSpec("image_tokens", "images", (tokens, width), default=False),
+            "image_mean": SignalSpec("image_mean", "images", (width,), default=False),
             "layer_mean": SignalSpec("layer_mean", "images", (tokens, width), default=False),
         }
 
@@ -167,4 +168,6 @@ class D2v2:
             tokens = model(*given)
         assert tokens is not None
         said |= {"image_cls": tokens[:, 0], "image_tokens": tokens, "text_embedding": tokens[:, 0]}
+        if "image_mean" in signals:
+            said["image_mean"] = tokens.mean(dim=1)
         return {name: said[name] for name in signals}

@@ -24,6 +24,7 @@ from tests.architectures.tiny_language_models import tiny_bert, tiny_language_mo
 from tests.architectures.tiny_stable_diffusion import MAX_TOKENS, WIDTH, stable_diffusion
 from tests.pairs_in_memory import pairs
 from tests.students import small_students
+from tests.students.test_mm_beit2 import beit2_file
 from tests.tasks.grids_in_memory import CELLS, CHANNELS, asked_grids
 
 
@@ -35,6 +36,8 @@ def students(folder: Path) -> dict[str, dict[str, Any]]:
         "unimodal": {**sizes, "text": "scratch", "depth": 1, "vocabulary": 64},
         "mm-d2v2": {**sizes, "image_weights": str(image), "text_weights": str(text), "depth": 2, "image_size": 32,
                     "vocabulary": small_students.BPE_TOKENS},
+        "mm-beit2": {**sizes, "image_weights": str(beit2_file(folder / "beit2.pth")), "text_weights": str(text),
+                     "depth": 2, "image_size": 32, "vocabulary": small_students.BPE_TOKENS},
         "encoder": {"width": small_students.WIDTH, "heads": small_students.HEADS, "image_size": 32, "depth": 2,
                     "weights": str(image)},
         "s-smke": {"width": small_students.WIDTH, "heads": small_students.HEADS, "image_size": 32, "depth": 2,
@@ -64,7 +67,7 @@ DUAL_ENCODER = ("identity", "picture_transform", "tokenize", "embed_images", "em
 STREAMS = ("vlp", "encoder")
 """Students that embed nothing: a text and its picture are read together, or one of them alone."""
 TRAINS = {"layer-mean": ("encoder",),
-          "cls-regression": ("unimodal", "mm-d2v2", "s-smke"), "sds": ("clip",), "contrastive": ("clip",),
+          "cls-regression": ("unimodal", "mm-d2v2", "mm-beit2", "s-smke"), "sds": ("clip",), "contrastive": ("clip",),
           "plm-kl": ("clip",), "vlkd": ("bart",), "prefix": ("prefix",), "vlp": ("vlp",)}  # fmt: skip
 SIGNALS = {"layer-mean": ("layer_mean",),
            "cls-regression": ("image_cls",), "sds": ("text_states",), "contrastive": (), "plm-kl": (),

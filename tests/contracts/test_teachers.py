@@ -142,8 +142,8 @@ def test_a_constructor_reads_nothing() -> None:
     [
         ("dino", {"image_cls": (768,), "image_tokens": (197, 768), "grid": (196, 768), "grid_size": (2,)}),
         ("resnet50", {"image_cls": (2048,), "logits": (1000,), "grid": (49, 2048), "grid_size": (2,)}),
-        ("beit2", {"image_cls": (768,), "image_tokens": (197, 768)}),
-        ("d2v2", {"image_cls": (768,), "image_tokens": (197, 768), "layer_mean": (197, 768)}),
+        ("beit2", {"image_cls": (768,), "image_tokens": (197, 768), "image_mean": (768,)}),
+        ("d2v2", {"image_cls": (768,), "image_tokens": (197, 768), "image_mean": (768,), "layer_mean": (197, 768)}),
     ],
 )
 def test_full_sizes_are_known_without_weights(name: str, shapes: dict[str, tuple[int, ...]]) -> None:

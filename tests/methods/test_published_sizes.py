@@ -45,6 +45,7 @@ def tuning(path: Path) -> finetune.Config:
         ("j-embeddings", 11 * BLOCK + IMAGE_EMBEDDING - 150_528 + TEXT_EMBEDDING, 150_528, (117.56, 117.7)),
         ("j-weight-decay", 11 * BLOCK, IMAGE_EMBEDDING + TEXT_EMBEDDING, (77.97, 117.7)),
         ("j-attention", 11 * BLOCK - 5 * ATTENTION, IMAGE_EMBEDDING + TEXT_EMBEDDING, (66.15, 105.9)),
+        ("j-mean", 11 * BLOCK, IMAGE_EMBEDDING + TEXT_EMBEDDING, (77.97, 117.7)),
         ("j-token-types", 11 * BLOCK + 4 * 768, IMAGE_EMBEDDING + TEXT_EMBEDDING, (77.97, 117.7)),
         ("h", 12 * BLOCK, IMAGE_EMBEDDING + TEXT_EMBEDDING, (85.05, 124.8)),
         ("i", 13 * BLOCK, IMAGE_EMBEDDING + TEXT_EMBEDDING, (92.14, 131.9)),
@@ -117,6 +118,40 @@ def test_full_size_counts_of_shre_and_of_other_teachers(variant: str, published:
     assert trainable / 1e6 == pytest.approx(published, rel=0.005)
     assert f"# {trainable / 1e6:.2f} of {(trainable + 150_528) / 1e6:.2f} M parameters" in path.read_text()
     assert (counted["teacher_parameters"] == 0) == (variant == "y4")
+
+
+def test_full_size_counts_on_beits_blocks() -> None:
+    path = FOLDER / "configs" / "j-relative-positions.toml"
+    expert = 2 * 768 + 2 * 768 * 3072 + 3072 + 768 + 768
+    attention = ATTENTION - 768 + 2 * 768 + 768  # keys have no bias; a norm and LayerScale
+    positions = 12 * (27 * 27 + 3 + 2 * 64)
+    embedding = 768 * 768 + 768 + 768 + 50_265 * 768 + 2 * 768 + positions
+    total = embedding + 5 * (attention + 2 * expert) + attention + expert + 2 * 768
+    counted = distill.describe(resolved(path))
+    assert counted["parameters"] == {"total": total, "trainable": total}
+    assert f"# {total / 1e6:.2f} of {total / 1e6:.2f} M parameters are trained" in path.read_text()
+
+
+TAP_MAPS = 2 * (768 * 768 + 3072 * 3072)
+
+
+@pytest.mark.parametrize(
+    ("variant", "blocks", "added", "published"),
+    [
+        ("o", 14, 768 * 3072 + 3072 + 2 * 3072 + 3072 * 1000 + 1000 + 1, 144),
+        ("p", 12, SHARED + 2 * 768 + HEAD + 2, 132),
+        ("p-sx3hre", 12, SHARED + 2 * 768 + 2, 131),
+        ("p-mse-head", 12, SHARED + 2 * 768 + 2 * 768 + 768 * 768 + 768 + 2, 132),
+        ("p-itc-heads", 12, SHARED + 2 * 768 + TAP_MAPS + 2, 151),
+    ],
+)
+def test_full_size_counts_before_the_thesis(variant: str, blocks: int, added: int, published: int) -> None:
+    """The notes cut millions, and do not round them."""
+    path = FOLDER / "configs" / f"{variant}.toml"
+    total = IMAGE_EMBEDDING + TEXT_EMBEDDING + blocks * BLOCK + added
+    assert distill.describe(resolved(path))["parameters"] == {"total": total, "trainable": total - 150_528}
+    assert total // 1_000_000 == published
+    assert f"# {(total - 150_528) / 1e6:.2f} of {total / 1e6:.2f} M parameters" in path.read_text()
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.toml")), ids=lambda path: path.stem)

@@ -24,7 +24,7 @@ from tests.students import small_students
 
 SIZES = {"student__width": small_students.WIDTH, "student__heads": small_students.HEADS, "student__image_size": 32,
          "student__depth": 2}  # fmt: skip
-RUNS = ("b", "b-prime", "mm-d2v2", "s-smke", "unimodal")
+RUNS = ("b", "b-prime", "mm-d2v2", "s-smke", "p", "unimodal")
 
 
 def glue(root: Path, folder: Path, task: str, labels: Any) -> None:
@@ -77,6 +77,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "student__name": "s-smke",
             "student__image_weights": str(image),
             "student__text_weights": str(bert),
+        },
+        "p": {
+            **of_both,
+            "student__name": "s-smke",
+            "student__text": "d2v2",
+            **{f"student__{n}": v for n, v in d2v2.items()},
         },
     }.items():
         shared = {"data": "squares", "train__batch_size": 8, "train__max_steps": 1, **SIZES}

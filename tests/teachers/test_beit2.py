@@ -33,7 +33,8 @@ def test_self_supervised_weights_give_the_cls_around_the_last_norm(tmp_path: Pat
     beit2 = teacher(tmp_path / "pt.pth", state, cls=cls)
     beit2.load("cpu")
     given = batch()
-    said = beit2(given, ["image_cls", "image_tokens"])
+    said = beit2(given, ["image_cls", "image_tokens", "image_mean"])
+    torch.testing.assert_close(said["image_mean"], said["image_tokens"].mean(dim=1))
     pixels = beit2.picture_transform.normalize(given["pixels"], torch.float32)
     for row in range(3):
         tokens = beit2_forward(pixels[row], state)
@@ -60,7 +61,7 @@ def test_fine_tuned_weights_give_logits_of_the_mean_patch(tmp_path: Path, top: s
 def test_fine_tuned_weights_give_the_cls_before_the_norm_when_asked(tmp_path: Path) -> None:
     state = beit2_state(fine_tuned=7)
     beit2 = teacher(tmp_path / "ft.pth", state, cls="pre_norm")
-    assert set(beit2.signals()) == {"image_cls", "image_tokens", "logits"}
+    assert set(beit2.signals()) == {"image_cls", "image_tokens", "image_mean", "logits"}
     beit2.load("cpu")
     given = batch(1)
     pixels = beit2.picture_transform.normalize(given["pixels"], torch.float32)
