@@ -31,6 +31,8 @@ TABLES: dict[str, dict[str, Entry]] = {
             "a table of paths and captions, tar shards, or a datasets folder",
         ),
         "image-folder": Entry("mmkd_cli.data.sources.image_folder:ImageFolder", "class folders of pictures"),
+        "cifar10": Entry("mmkd_cli.data.sources.cifar:Cifar10", "CIFAR-10: the authors' python or binary files"),
+        "cifar100": Entry("mmkd_cli.data.sources.cifar:Cifar100", "CIFAR-100: the same, fine classes"),
         "text": Entry("mmkd_cli.data.sources.text:Text", "text files, JSONL, or a datasets folder"),
         "vqav2": Entry("mmkd_cli.data.sources.vqa:Vqa", "VQA v2: official files and COCO's pictures, or datasets"),
         "okvqa": Entry("mmkd_cli.data.sources.vqa:OkVqa", "OK-VQA: the same layout"),
