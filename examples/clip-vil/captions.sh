@@ -9,6 +9,7 @@
 #   EPOCHS           of cross-entropy, default 6
 #   REWARDED         of self-critical training, default 2
 #   PRECISION        of training; default float32, bfloat16 is faster where the processor has it (AVX-512 BF16)
+#   MORE             more flags of `mmkd finetune`
 #   OMP_NUM_THREADS  default 1
 set -eu
 cd "$(dirname "$0")"
@@ -49,10 +50,10 @@ done
 
 for seed in ${SEEDS:-0}; do
     mmkd finetune --config captions.toml --data flickr8k --cache cells --seed "$seed" --name "cross-entropy-s$seed" \
-        --set "train.epochs=${EPOCHS:-6}" --set "$precision"
+        --set "train.epochs=${EPOCHS:-6}" --set "$precision" ${MORE:-}
     captioned "cross-entropy-s$seed"
     mmkd finetune --config rewarded.toml --model "cross-entropy-s$seed" --data flickr8k --cache cells --seed "$seed" \
-        --name "self-critical-s$seed" --set "train.epochs=${REWARDED:-2}" --set "$precision"
+        --name "self-critical-s$seed" --set "train.epochs=${REWARDED:-2}" --set "$precision" ${MORE:-}
     captioned "self-critical-s$seed"
 done
 python captions_table.py

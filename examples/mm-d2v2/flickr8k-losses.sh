@@ -8,6 +8,7 @@
 #   SEEDS, ARMS      default "0 1 2", "mse mse-itc cdl cdl-bank itc itc-bank"
 #   EPOCHS, BANK     default 3; 2048, of 5,999 photos
 #   PRECISION        of training; default float32, bfloat16 is faster where the processor has it (AVX-512 BF16, AMX)
+#   MORE             more flags of `mmkd distill`
 #   OMP_NUM_THREADS  default 1, with two runs side by side
 set -eu
 cd "$(dirname "$0")"
@@ -42,7 +43,7 @@ for seed in ${SEEDS:-0 1 2}; do
             itc-bank) of="$contrast=0 --set method.bank.size=${BANK:-2048}" ;;
         esac
         taught "$arm-s$seed" --seed "$seed" --set "train.epochs=${EPOCHS:-3}" \
-            --set "train.precision=${PRECISION:-float32}" $of &
+            --set "train.precision=${PRECISION:-float32}" $of ${MORE:-} &
         [ -z "$last" ] || wait "$last" # two at a time
         last=$!
     done

@@ -72,7 +72,7 @@ def main() -> None:
     seen, asked = (
         F.normalize(cache.of_split(split)[arguments.signal][:].float(), dim=-1) for split in ("train", arguments.split)
     )
-    nearest = torch.topk(asked @ seen.T, NEIGHBOURS, dim=1).indices.tolist()
+    nearest = torch.topk(asked @ seen.T, min(NEIGHBOURS, len(seen)), dim=1).indices.tolist()
 
     sample = np.random.default_rng(arguments.seed).choice(len(flat), min(len(flat), 1000), replace=False)
     own = [tokens[begin:end] for begin, end in pairwise(first)]
