@@ -117,6 +117,26 @@ def test_a_run_of_it_is_read_again_and_gone_on_from(tmp_path: Path, kind: str) -
     assert not torch.equal(other.head[0].weight, model.head[0].weight)
 
 
+def test_it_learns_what_neither_picture_nor_question_tells_alone(tmp_path: Path) -> None:
+    """Whether a picture's grey is the one that is asked about."""
+    torch.manual_seed(0)
+    model = LateFusion.build(LateFusionConfig(dropout=0.0), 0, WORDS._replace(answers=["no", "yes"]),
+                             run_of(tmp_path, "s-smke")).train()  # fmt: skip
+    grey = torch.randint(0, 2, (24,))
+    asked = torch.randint(0, 2, (24,))
+    pixels = [torch.full((3, 32, 32), 40 + 170 * int(one), dtype=torch.uint8) for one in grey]
+    batch = {**model.tokenize([("a dog runs", "two cats sleep")[int(one)] for one in asked]), "pixels": pixels}
+    optimizer = torch.optim.AdamW(model.parameter_groups(1e-3, 0.0))
+    for _ in range(40):
+        optimizer.zero_grad()
+        F.cross_entropy(model.logits(batch), (grey == asked).long()).backward()
+        optimizer.step()
+    with torch.no_grad():
+        assert torch.equal(model.eval().logits(batch).argmax(1), (grey == asked).long())
+        swapped = {**batch, "pixels": [pixels[place] for place in (1 - grey).argsort().tolist()]}
+        assert not torch.equal(model.logits(swapped).argmax(1), (grey == asked).long())
+
+
 def test_a_layer_that_a_run_has_not_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="layer 'projection' is not one of this student's"):
         LateFusion.build(LateFusionConfig(layer="projection"), 0, WORDS, run_of(tmp_path, "s-smke"))
