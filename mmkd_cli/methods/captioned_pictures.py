@@ -10,8 +10,9 @@ import torch
 
 from mmkd_cli.core.contracts import Batch, PictureTransform, Position, Targets, Tokenize, TrainingData
 from mmkd_cli.core.errors import UserError
-from mmkd_cli.data.pictures import PICTURES, decode
+from mmkd_cli.data.pictures import PICTURES
 from mmkd_cli.data.signals import dense
+from mmkd_cli.data.viewed import pixels_of
 from mmkd_cli.training.randomness import generator
 
 
@@ -86,10 +87,9 @@ class CaptionedPictures:
         the same picture), and what `scores` gives."""
         chosen = np.asarray(rows) if self.every_caption else self._captions_of(rows, at.epoch)
         text_rows, image_rows = self.text_rows[chosen], self.owners[chosen]
-        stored = self.images[image_rows.tolist()].column("image")
         return {
             **self.tokenize(self.texts[text_rows.tolist()].column("text").to_pylist()),
-            "pixels": torch.stack([self.transform(decode(picture["bytes"].as_py())) for picture in stored]),
+            "pixels": torch.stack(pixels_of(self.images, image_rows, self.transform)),
             "picture": torch.from_numpy(image_rows + self.number * PICTURES),
             **(self.scores.load(text_rows, image_rows, at) if self.scores is not None else {}),
         }

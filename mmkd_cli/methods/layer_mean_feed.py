@@ -10,8 +10,8 @@ import torch
 
 from mmkd_cli.core.contracts import Batch, PictureTransform, Position, Ragged, Targets, Tokenize, TrainingData
 from mmkd_cli.core.errors import Refused, UserError, nearest
-from mmkd_cli.data.pictures import decode
 from mmkd_cli.data.signals import dense
+from mmkd_cli.data.viewed import pixels_of, teacher_views
 
 SIGNAL = "layer_mean"
 TABLES = {"image": "images", "text": "texts"}
@@ -39,13 +39,10 @@ class PictureTokens:
     def load(self, rows: np.ndarray, at: Position) -> Batch:
         """pixels uint8 [B, 3, H, W], layer_mean float32 [B, tokens, D]."""
         image_rows = self.image_rows[rows]
-        views = np.full(len(rows), at.epoch % self.targets.n_views) if self.targets.n_views else None
-        pixels = []
-        for place, stored in enumerate(self.images[image_rows.tolist()].column("image")):
-            view = None if views is None else self.targets.view_of(int(image_rows[place]), int(views[place]))
-            pixels.append(self.transform(decode(stored["bytes"].as_py()), view))
+        views, seen = teacher_views(self.targets, at.epoch, image_rows)
+        pixels = torch.stack(pixels_of(self.images, image_rows, self.transform, seen))
         said = self.targets.gather([SIGNAL], image_rows, views)[SIGNAL]
-        return {"pixels": torch.stack(pixels), SIGNAL: dense(said).float()}
+        return {"pixels": pixels, SIGNAL: dense(said).float()}
 
 
 @dataclass

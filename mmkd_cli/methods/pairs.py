@@ -12,8 +12,9 @@ from torch import Tensor
 
 from mmkd_cli.core.contracts import Batch, PictureTransform, Position, Targets, Tokenize, TrainingData
 from mmkd_cli.core.errors import UserError
-from mmkd_cli.data.pictures import PICTURES, decode
+from mmkd_cli.data.pictures import PICTURES
 from mmkd_cli.data.signals import dense
+from mmkd_cli.data.viewed import pixels_of, teacher_views
 
 _STATISTICS_ROWS = 8192
 """Signals that are held at once while their mean is taken."""
@@ -50,8 +51,7 @@ class PairFeed:
         """input_ids and attention_mask [B, L], picture [B] (the same where two rows have the same picture, whatever
         data it is of), the signal [B, ...] if one is read, and "pixels" uint8 [B, 3, H, W]."""
         image_rows = self.image_rows[rows]
-        n_views = self.targets.n_views if self.targets is not None else 0
-        views = np.full(len(rows), at.epoch % n_views) if n_views else None
+        views, seen = teacher_views(self.targets, at.epoch, image_rows)
         texts = self.texts[self.text_rows[rows].tolist()].column("text").to_pylist()
         batch: Batch = {
             **self.tokenize(texts),
@@ -60,17 +60,9 @@ class PairFeed:
         if self.targets is not None and self.signal is not None:
             batch[self.signal] = dense(self.targets.gather([self.signal], image_rows, views)[self.signal]).float()
         if self.images is not None:
-            batch["pixels"] = self._pixels(image_rows, views)
+            assert self.transform is not None
+            batch["pixels"] = torch.stack(pixels_of(self.images, image_rows, self.transform, seen))
         return batch
-
-    def _pixels(self, image_rows: np.ndarray, views: np.ndarray | None) -> Tensor:
-        assert self.transform is not None and (views is None or self.targets is not None)
-        stored = self.images[image_rows.tolist()].column("image")
-        pixels = []
-        for place, picture in enumerate(stored):
-            view = None if views is None else self.targets.view_of(int(image_rows[place]), int(views[place]))
-            pixels.append(self.transform(decode(picture["bytes"].as_py()), view))
-        return torch.stack(pixels)
 
 
 def pair_feed(

@@ -20,8 +20,8 @@ from mmkd_cli.core import registry
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, Targets, Teacher, TrainingData
 from mmkd_cli.core.errors import Refused, UserError, nearest
-from mmkd_cli.data.pictures import decode
 from mmkd_cli.data.signals import GRID, GRID_MASK, dense, signal_width
+from mmkd_cli.data.viewed import pixels_of
 from mmkd_cli.students.cells import gathered_grids, grid_batch, grid_spec
 from mmkd_cli.training.optim import decay_groups
 
@@ -92,8 +92,7 @@ class Pictures:
         return cls(images.select_columns("image").with_format("arrow"), transform)
 
     def __call__(self, rows: np.ndarray) -> Batch:
-        stored = self.images[rows.reshape(-1).tolist()].column("image")
-        pixels = [self.transform(decode(picture["bytes"].as_py())) for picture in stored]
+        pixels = pixels_of(self.images, rows.reshape(-1), self.transform)
         many = rows.shape[1] if rows.ndim == 2 else 0
         return {"pixels": [pixels[at : at + many] for at in range(0, len(pixels), many)] if many else pixels}
 
