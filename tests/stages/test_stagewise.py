@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from mmkd_cli.core import artifacts
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.stages import distill
+from tests.stages.finetune_chain import tuned
 from tests.stages.small_chain import config_of, context, make_chain
 from tests.students import small_students
 
@@ -80,3 +81,15 @@ def test_runs_that_do_not_fit_are_refused(root: Path) -> None:
     ):
         with pytest.raises(UserError, match=said):
             trained(root, "refused", "mm-d2v2", **keys)
+
+
+def test_a_pair_of_encoders_is_tuned_for_retrieval_at_once(root: Path) -> None:
+    """Their runs are inputs, and no run of both is needed."""
+    begun = {"student__name": "s-smke", "student__init_image": "a", "student__init_text": "b"}
+    keys = {**SIZES, **TRAIN, **begun, "student__depth": 2, "student__max_tokens": 24}
+    tuned(root, "retrieval", "pair", **keys)
+    run = artifacts.open_artifact(root, "pair", "run")
+    assert [(i.role, i.name) for i in run.inputs] == [("init_image", "a"), ("init_text", "b"), ("data", "squares")]
+    again = tuned(root, "retrieval", "further", model="pair", **TRAIN)
+    assert again["steps"] == 4
+    assert "init_image" not in {i.role for i in artifacts.open_artifact(root, "further", "run").inputs}
