@@ -1,4 +1,4 @@
-"""examples/mm-d2v2/chain.sh, run with an `mmkd` that only notes its words: each command must then resolve."""
+"""chain.sh and thesis.sh of examples/mm-d2v2, run with an `mmkd` that only notes its words, which must resolve."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parents[2] / "examples" / "mm-d2v2"
 TEXT, IMAGE, BEIT2 = "/weights/nlp_base.pt", "/weights/base_imagenet.pt", "/weights/pt1k.pth"
 
 
-def commands(tmp_path: Path, variant: str, **changed: str) -> tuple[int, list[list[str]]]:
+def commands(tmp_path: Path, variant: str, script: str = "chain.sh", **changed: str) -> tuple[int, list[list[str]]]:
     """The script's exit code, and the words of each `mmkd` that it ran."""
     (tmp_path / "bin").mkdir()
     noting = tmp_path / "bin" / "mmkd"
@@ -28,7 +28,7 @@ def commands(tmp_path: Path, variant: str, **changed: str) -> tuple[int, list[li
     kept = {name: value for name, value in {**given, **changed}.items() if value}
     path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        ["sh", str(FOLDER / "chain.sh")],
+        ["sh", str(FOLDER / script)],
         env={"PATH": path, "CONFIG": variant, **kept},
         capture_output=True,
         check=False,
@@ -74,3 +74,31 @@ def test_every_command_of_every_variant_resolves(variant: str, tmp_path: Path, m
 def test_a_variant_asks_for_the_weights_it_uses(variant: str, unset: str, code: int, tmp_path: Path) -> None:
     ended, ran = commands(tmp_path, variant, **({unset: ""} if unset else {}))
     assert (ended, bool(ran)) == (code, code == 0)
+
+
+def test_the_teachers_ablation_is_one_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = {"BERT": "/bert", "CC3M": "/cc3m"}
+    code, ran = commands(tmp_path, "", "thesis.sh", CONFIGS="x y1 y2 y3 y4 q v", **changed)
+    assert code == 0
+    found: dict[str, dict[str, dict[str, Any]]] = {stage: {} for stage in ("cache-teacher", "distill", "finetune")}
+    for words in ran:
+        if words[0] in found:
+            found[words[0]][words[words.index("--name") + 1]] = effective(words, monkeypatch)
+    caches = found["cache-teacher"]
+    students = {name.removeprefix("s-smke-"): one for name, one in found["distill"].items()}
+    assert set(students) == {"x", "y1", "y2", "y3", "y4", "q", "v"}
+    for letter, student in students.items():
+        written = configs.read_toml(FOLDER / "configs" / f"{letter}.toml")
+        for named, kept in zip(student["data"], ("coco", "cc3m"), strict=True):
+            data, cache = named.split(":")
+            assert data == kept and cache in caches
+            teacher = caches[cache]["teacher"]
+            if "teacher" in written:  # of y4 the views alone are read
+                assert {key: teacher[key] for key in written["teacher"]} == written["teacher"]
+                assert student["method"]["signal"] in (caches[cache].get("signals") or ["image_cls"])
+    assert len(found["finetune"]) == 2 * len(students)
+    assert {one["task"]["name"] for one in found["finetune"].values()} == {"retrieval"}
+
+
+def test_a_letter_that_is_none_stops_the_script_before_it_starts(tmp_path: Path) -> None:
+    assert commands(tmp_path, "", "thesis.sh", CONFIGS="x zz") == (2, [])
