@@ -62,6 +62,13 @@ class RandAugment:
             module: Any = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
             module.random = random.Random()
+            whole = module.posterize
+
+            def posterize(picture: Image.Image, bits: int, **options: Any) -> Image.Image:
+                """Of no bits black, as timm's recipes mean it; Pillow refuses these."""
+                return whole(picture, bits, **options) if bits > 0 else Image.new(picture.mode, picture.size)
+
+            module.NAME_TO_OP.update({n: posterize for n, op in module.NAME_TO_OP.items() if op is whole})
             try:
                 self._made = module, module.rand_augment_transform(self.how, dict(self._asked))
             except (AssertionError, ValueError) as error:

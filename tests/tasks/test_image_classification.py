@@ -199,6 +199,8 @@ def test_rand_augment_is_timms() -> None:
         assert torch.equal(pickle.loads(pickle.dumps(ours))(pixels, row, 2), found)
         changed += not torch.equal(found, ours(pixels, row, 3))
     assert changed > 4
+    strongest = RandAugment("rand-m10-n15-p1-inc1", 32, mean, "bicubic", 7)  # among its draws is a picture of no bits
+    assert all(strongest(pixels, row, 0).shape == (3, 32, 32) for row in range(20))
     with pytest.raises(UserError, match=r"task.rand_augment 'rand-q9' is not timm's"):
         RandAugment("rand-q9", 32, mean, "bicubic")
 
