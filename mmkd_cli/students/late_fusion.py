@@ -37,7 +37,7 @@ class LateFusionConfig(Config):
     )  # fmt: skip
     frozen: bool = key(False, "the head alone is trained", source="[U] trained end to end")
     dropout: float = key(0.1, "of the head", source="[U] BERT's", ge=0, lt=1)
-    head_lr_scale: float = key(10.0, "learning rate of the head, times train.peak_lr", source="[C] ViLT: 10", gt=0)
+    head_lr_scale: float = key(20.0, "learning rate of the head, times train.peak_lr", source="[C] VLMo: 20", gt=0)
 
 
 class LateFusion(nn.Module):

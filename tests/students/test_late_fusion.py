@@ -73,7 +73,7 @@ def test_a_layers_head_and_what_it_trains(tmp_path: Path, kind: str, layer: str)
     assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
     grouped = [id(p) for group in model.parameter_groups(1e-3, 0.1) for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in model.parameters() if p.requires_grad)
-    assert {group["lr"] for group in model.parameter_groups(1e-3, 0.1)} == {1e-3, 1e-2}
+    assert {group["lr"] for group in model.parameter_groups(1e-3, 0.1)} == {1e-3, 2e-2}
 
 
 def test_what_is_frozen_stays(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_what_is_frozen_stays(tmp_path: Path) -> None:
     assert model.training and not model.body.training and not any(p.requires_grad for p in model.body.parameters())
     model.logits(batch_of(model)).sum().backward()
     assert all(p.grad is not None for p in model.head.parameters())
-    assert {group["lr"] for group in model.parameter_groups(1e-3, 0.1)} == {1e-2}
+    assert {group["lr"] for group in model.parameter_groups(1e-3, 0.1)} == {2e-2}
 
 
 def test_of_two_pictures_both_are_seen_with_the_text(tmp_path: Path) -> None:
@@ -120,14 +120,14 @@ def test_a_run_of_it_is_read_again_and_gone_on_from(tmp_path: Path, kind: str) -
 def test_it_learns_what_neither_picture_nor_question_tells_alone(tmp_path: Path) -> None:
     """Whether a picture's grey is the one that is asked about."""
     torch.manual_seed(0)
-    model = LateFusion.build(LateFusionConfig(dropout=0.0), 0, WORDS._replace(answers=["no", "yes"]),
-                             run_of(tmp_path, "s-smke")).train()  # fmt: skip
+    config, words = LateFusionConfig(dropout=0.0, head_lr_scale=10.0), WORDS._replace(answers=["no", "yes"])
+    model = LateFusion.build(config, 0, words, run_of(tmp_path, "s-smke")).train()
     grey = torch.randint(0, 2, (24,))
     asked = torch.randint(0, 2, (24,))
     pixels = [torch.full((3, 32, 32), 40 + 170 * int(one), dtype=torch.uint8) for one in grey]
     batch = {**model.tokenize([("a dog runs", "two cats sleep")[int(one)] for one in asked]), "pixels": pixels}
     optimizer = torch.optim.AdamW(model.parameter_groups(1e-3, 0.0))
-    for _ in range(40):
+    for _ in range(60):
         optimizer.zero_grad()
         F.cross_entropy(model.logits(batch), (grey == asked).long()).backward()
         optimizer.step()
