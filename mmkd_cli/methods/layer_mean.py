@@ -102,7 +102,7 @@ class LayerMean(Trainable):
 
     def parameter_groups(self, peak_lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Matrices; vectors, embedding tables and the class token without decay."""
-        spared = {id(parameter) for parameter in self.model.parts_without_decay()}
+        spared = {id(one) for part in self.model.parts_without_decay().values() for one in part}
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         kept = [p for p in trained if p.ndim > 1 and id(p) not in spared]
         rest = [p for p in trained if p.ndim <= 1 or id(p) in spared]

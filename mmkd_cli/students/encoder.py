@@ -165,10 +165,11 @@ class Encoder(nn.Module):
             raise UserError("the student encoder of this run reads texts: name a run of --modality image")
         return self.body
 
-    def parts_without_decay(self) -> list[nn.Parameter]:
-        """Embedding tables and the class token."""
-        tables = [module.weight for module in self.body.modules() if isinstance(module, nn.Embedding)]
-        return tables if self.config.modality == "text" else [self.body.embed.cls_token]
+    def parts_without_decay(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters that weight-decay rules name: embedding tables, and the class token."""
+        if self.config.modality == "image":
+            return {"image_cls": [self.body.embed.cls_token]}
+        return {"embeddings": [module.weight for module in self.body.modules() if isinstance(module, nn.Embedding)]}
 
     @property
     def picture_transform(self) -> Transform:
