@@ -56,7 +56,9 @@ class Retrieval(Trainable):
     """`core.contracts.FinetuneTask` and its `Trainable`."""
 
     Config: ClassVar[type] = RetrievalConfig
-    trains: ClassVar[Mapping[str, tuple[str, ...]]] = {"s-smke": ("s-smke",), "mm-d2v2": ("mm-d2v2",)}
+    trains: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "s-smke": ("s-smke",), "mm-d2v2": ("mm-d2v2",), "mm-beit2": ("mm-beit2",),
+    }  # fmt: skip
 
     def __init__(
         self, model: Any, config: RetrievalConfig, feeds: Sequence[CaptionedViews], validation: Sequence[CaptionedViews]
