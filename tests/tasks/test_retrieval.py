@@ -15,6 +15,7 @@ from mmkd_cli.core.contracts import Position
 from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.pictures import decode
 from mmkd_cli.data.views import ViewSpec, view
+from mmkd_cli.students.mm_beit2 import MmBeit2
 from mmkd_cli.students.mm_d2v2 import MmD2v2, MmD2v2Config
 from mmkd_cli.students.projections import Heads
 from mmkd_cli.students.s_smke import SSmke, SSmkeConfig
@@ -22,7 +23,7 @@ from mmkd_cli.tasks.retrieval import Retrieval, RetrievalConfig
 from mmkd_cli.training.config import TrainConfig
 from mmkd_cli.training.loop import train
 from tests.pairs_in_memory import pairs, picture
-from tests.students import small_students
+from tests.students import small_students, test_mm_beit2
 
 AT = Position(0, 0, 0)
 SIZES = {"width": small_students.WIDTH, "heads": small_students.HEADS, "image_size": 32, "depth": 2, "max_tokens": 16}
@@ -39,6 +40,10 @@ def mm_d2v2(folder: Path, heads: Heads, **keys: Any) -> MmD2v2:
     image, text, *_ = small_students.d2v2_files(folder)
     files = {"image_weights": str(image), "text_weights": str(text), "vocabulary": small_students.BPE_TOKENS}
     return MmD2v2.build(MmD2v2Config(**files, **{**SIZES, **keys}), heads, "image_cls", 12, lambda: ())
+
+
+def mm_beit2(folder: Path, heads: Heads, **keys: Any) -> MmBeit2:
+    return MmBeit2.build(test_mm_beit2.config(folder, **keys), heads, "image_cls", 12, lambda: ())
 
 
 def tuned(model: Any, **keys: Any) -> Retrieval:
@@ -78,6 +83,7 @@ def test_the_loss_is_cross_entropy_over_the_batch(tmp_path: Path, dedup: bool) -
         (s_smke, Heads(True, "clip", None), {"shared": "mlp", "taps": "all"},
          ("projections.logit_scales.hidden", "projections.logit_scales.output")),
         (mm_d2v2, Heads(True, None, None), {"embeddings": "trained"}, ("head.",)),
+        (mm_beit2, Heads(True, "clip", 8), {}, ("head.",)),
         (mm_d2v2, Heads(True, "vlmo", 8), {"embeddings": "trained"},
          ("head.", "projections.maps.image_encoder", "projections.maps.text_encoder",
           "projections.logit_scales.encoder")),
