@@ -49,7 +49,8 @@ HEADS = {
 def found(encoder: str, score: Score, model: str = "") -> tuple[Values, list[str]] | None:
     """Values [seeds, items] and what of them is drawn together; None where nothing was measured."""
     pattern = f"{encoder}-{score.result.format(model=model, seed='?')}"
-    named = sorted(one.name for one in (default_root() / "results").glob(pattern))
+    whole = (default_root() / "results").glob(f"{pattern}/manifest.json")
+    named = sorted(one.parent.name for one in whole)
     if not named:
         return None
     every = [lines(name) for name in named]
@@ -59,10 +60,13 @@ def found(encoder: str, score: Score, model: str = "") -> tuple[Values, list[str
 
 
 def shown(own: tuple[Values, list[str]] | None, less: tuple[Values, list[str]] | None = None) -> str:
-    """A cell; with `less` of the difference, item by item and seed by seed."""
+    """A cell; with `less` of the difference, item by item and seed by seed, of the seeds that both have."""
     if own is None:
         return ""
-    return cell(*own) if less is None else cell(own[0] - less[0], own[1], sign=True)
+    if less is None:
+        return cell(*own)
+    seeds = min(len(own[0]), len(less[0]))
+    return cell(own[0][:seeds] - less[0][:seeds], own[1], sign=True)
 
 
 def heads() -> None:
