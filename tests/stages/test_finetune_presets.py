@@ -34,7 +34,7 @@ def test_a_preset_is_of_its_tasks_folder_and_needs_no_prefix_beside_the_task(nam
     assert config.task.name == task and config.student.name in registry.load("finetune_tasks", task).trains
     assert config.model_dump() == preset(short, task).model_dump()
     text = (FOLDER / f"{name}.toml").read_text()
-    assert text.startswith("# ") and "[C]" in text
+    assert text.startswith("# ") and ("[C]" in text or short == "demo")  # the demo's sizes are of no paper
 
 
 def test_the_recipes_of_the_paper_have_presets() -> None:
