@@ -48,7 +48,7 @@ taught() { # NAME SEED [more]: a student, then measured
 for teacher in $TEACHERS; do
     two cached "$teacher"
 done
-wait
+wait "$last"
 last=""
 for seed in ${SEEDS:-0 1 2}; do
     two taught none "$seed" --set method.regression_weight=0
@@ -58,5 +58,5 @@ for seed in ${SEEDS:-0 1 2}; do
             --set method.target_bank=2048
     done
 done
-wait
+wait "$last"
 python claim_scenes_table.py

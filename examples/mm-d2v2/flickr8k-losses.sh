@@ -48,5 +48,5 @@ for seed in ${SEEDS:-0 1 2}; do
         last=$!
     done
 done
-wait
+wait "$last"
 python flickr8k_losses_table.py

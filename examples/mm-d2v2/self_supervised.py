@@ -255,8 +255,13 @@ def main() -> None:
     parser.add_argument("--checkpoints", type=int, default=100, help="steps from one to the next")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    asked = {name: getattr(arguments, name) for name in ("seed", "steps", "batch_size", "peak_lr")}
+    arguments.work.mkdir(parents=True, exist_ok=True)
     for name in arguments.teachers:
-        folder = arguments.out / name
+        folder, said = arguments.out / name, arguments.work / f"{name}.json"
+        if said.is_file() and json.loads(said.read_text(encoding="utf-8")) != asked:
+            sys.exit(f"{said}: {name} was begun with other arguments: name another --work and --out")
+        said.write_text(json.dumps(asked) + "\n", encoding="utf-8")
         if folder.is_dir():
             print(f"{folder} is there")
             continue

@@ -98,9 +98,7 @@ def _read_folder(folder: Path, arch: str) -> tuple[str, dict[str, Any], dict[str
         if not (isinstance(name, str) and isinstance(arguments, dict) and isinstance(pretrained_cfg, dict)):
             raise TypeError("a field has another type")
     except FileNotFoundError:
-        raise UserError(
-            f"teacher.arch {arch!r}: {folder} holds no config.json: name a folder that timm wrote"
-        ) from None
+        raise UserError(f"timm model {arch!r}: {folder} holds no config.json: name a folder that timm wrote") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / 'config.json'} is not timm's: {error!r}: name a folder that timm wrote") from None
     if not timm.is_model(name):

@@ -38,7 +38,6 @@ class ImageClassifierConfig(Config):
     name: str = key("image-classifier", "the student")
     arch: str | None = key(
         None, "timm's name, or local-dir:FOLDER (None: the image blocks of the run that training starts from)",
-        identity=False,
     )  # fmt: skip
     weights: str | None = key(None, "with an arch its file, or timm's tag (None: the name's own)", identity=False)
     init: Literal["pretrained", "random"] = key("pretrained", "of an arch: its weights, or random", source="[U]")
@@ -120,7 +119,9 @@ class ImageClassifier(nn.Module):
     def files(config: ImageClassifierConfig) -> dict[str, str]:
         """Key -> file whose content decides the first weights."""
         source = TimmSource.of(_named(config), config.weights)
-        return {"student.weights": str(source.weights_file())} if config.init == "pretrained" else {}
+        described = {"student.config": str(source.folder / "config.json")} if source.folder is not None else {}
+        pretrained = config.init == "pretrained"
+        return {**described, **({"student.weights": str(source.weights_file())} if pretrained else {})}
 
     # ------------------------------------------------------------------------------------------ training
     def probe(self) -> None:

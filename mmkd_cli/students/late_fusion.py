@@ -119,7 +119,7 @@ class LateFusion(nn.Module):
         body = [p for p in self.body.parameters() if p.requires_grad]
         head_lr = peak_lr * self.config.head_lr_scale
         return [
-            *decay_groups(self, body, peak_lr, weight_decay),
+            *decay_groups(self, body, peak_lr, weight_decay, self.body.parts_without_decay()),
             *decay_groups(self, self.head.parameters(), head_lr, weight_decay),
         ]
 
@@ -145,7 +145,10 @@ class LateFusion(nn.Module):
         trained = [p for p in self.body.parameters() if p.requires_grad]
         with torch.enable_grad():
             vectors = [self._vectors(modality, example) for modality in MODALITIES]
-            reached = torch.autograd.grad(torch.cat(vectors).sum(), trained, allow_unused=True)
+            said = torch.cat(vectors).sum()
+            reached = (
+                torch.autograd.grad(said, trained, allow_unused=True) if said.requires_grad else [None] * len(trained)
+            )
         for parameter, gradient in zip(trained, reached, strict=True):
             parameter.requires_grad_(gradient is not None and not self.config.frozen)
         return vectors[0].shape[1]

@@ -35,6 +35,8 @@ def text_half(run: Path) -> Iterator[Path]:
         kind = read_json(folder / "config.json").get("model_type")
     if kind == "data2vec2-image":
         raise UserError(f"run {run.name!r} reads pictures: name a run of texts")
+    if kind == "s-smke" and read_json(folder / "config.json").get("token_types") == "before":
+        raise UserError(f"run {run.name!r} has token types, which no text model of transformers adds: name another run")
     if kind not in ("data2vec2-text", "mm-d2v2"):
         yield folder
         return

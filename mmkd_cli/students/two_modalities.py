@@ -90,7 +90,7 @@ class TwoModalities(nn.Module):
 
     def image_encoder(self) -> ImageEncoder:
         """The blocks of pictures alone, for what has no use for texts; UserError where they can't be."""
-        raise NotImplementedError
+        raise UserError(f"pictures alone are no part of a run of {self.kind}: name a run of another student")
 
     def identity(self) -> dict[str, Any]:
         assert self._loaded_from is not None, "a student is identified by its folder"

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mmkd_cli.core import registry
 from mmkd_cli.core.config import Config, key
 from mmkd_cli.core.contracts import Batch, Counts, Outputs, Teacher, Trainable, TrainingData
+from mmkd_cli.core.errors import UserError
 from mmkd_cli.data.views import ViewSpec
 from mmkd_cli.losses.contrastive import info_nce
 from mmkd_cli.losses.logit_scale import clamp_logit_scale_, new_logit_scale
@@ -135,11 +136,8 @@ class Retrieval(Trainable):
 
     def parameter_groups(self, peak_lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Matrices; norms, biases, all tables of embeddings and the image's CLS without decay ([C])."""
-        cls_token = {id(p) for p in self.model.parts_without_decay()["image_cls"] if p.requires_grad}
         trained = [p for p in self.model.parameters() if p.requires_grad]
-        groups = decay_groups(self.model, (p for p in trained if id(p) not in cls_token), peak_lr, weight_decay)
-        plain = [p for p in trained if id(p) in cls_token]
-        return groups + ([{"params": plain, "lr": peak_lr, "weight_decay": 0.0}] if plain else [])
+        return decay_groups(self.model, trained, peak_lr, weight_decay, self.model.parts_without_decay())
 
     def save(self, folder: Path) -> None:
         """The student writes model/ and heads.safetensors."""
@@ -168,7 +166,10 @@ def _train_what_is_compared(model: Any) -> None:
     pixels = torch.zeros((1, 3, side, side), dtype=torch.uint8, device=device)
     image, text = _compared(model, {"pixels": pixels, "input_ids": ids, "attention_mask": torch.ones_like(ids)})
     trained = [p for p in model.parameters() if p.requires_grad and p is not _log_scale(model)]
-    gradients = torch.autograd.grad(image.sum() + text.sum(), trained, allow_unused=True)
+    said = image.sum() + text.sum()
+    if not said.requires_grad:
+        raise UserError("student.freeze leaves nothing that retrieval trains: --set student.freeze='[]'")
+    gradients = torch.autograd.grad(said, trained, allow_unused=True)
     for parameter, gradient in zip(trained, gradients, strict=True):
         parameter.requires_grad_(gradient is not None)
 

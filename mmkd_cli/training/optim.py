@@ -102,10 +102,13 @@ def _torch_optimizer(kind: str, groups: Sequence[Group]) -> torch.optim.Optimize
 
 
 def decay_groups(
-    model: nn.Module, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float
-) -> list[dict[str, Any]]:
-    """Groups of these parameters: matrices with weight decay; norms, biases and tables of embeddings without."""
+    model: nn.Module, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float,
+    spared: Mapping[str, Sequence[nn.Parameter]] | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Groups of these parameters: matrices with weight decay; norms, biases, tables of embeddings and what a student's
+    `parts_without_decay` names (spared) without."""
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    tables |= {id(one) for part in (spared or {}).values() for one in part}
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for parameter in parameters:

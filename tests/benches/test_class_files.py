@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mmkd_cli.benches.class_names import imagenet, names_from, sets, templates, templates_from
 from mmkd_cli.benches.class_pictures import read_set, set_files
 from mmkd_cli.core.errors import UserError
+from mmkd_cli.data.sources.cifar_files import cifar_files, read_names
 from tests.benches.bench_files import png
 
 NAMES = ["airplane", "automobile", "bird"]
@@ -75,6 +76,37 @@ def test_a_pickle_that_runs_code_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"test_batch can't be read as a CIFAR batch \(it names .*not run"):
         read_set(str(tmp_path), "cifar10")
     assert not (tmp_path / "ran").exists()
+
+
+def test_an_array_whose_bytes_would_be_pointers_is_refused(tmp_path: Path) -> None:
+    cifar10(tmp_path)
+    hostile = tmp_path / "cifar-10-batches-py" / "test_batch"
+    of_objects = b"cnumpy\ndtype\n(VO8\nK\x00K\x01tR(K\x03V|\nNNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    array = (b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tVb\ntR(K\x01(K\x01t" + of_objects
+             + b"I00\nVABCDEFGH\ntb")  # fmt: skip
+    for stored in (array, b"c_codecs\nencode\n(" + array + b"Vlatin1\ntR"):
+        hostile.write_bytes(b"\x80\x02}(Vdata\n" + stored + b"Vlabels\n](K\x00eu.")
+        with pytest.raises(UserError, match=r"test_batch can't be read as a CIFAR batch \(it has an array of 'O8'"):
+            read_set(str(tmp_path), "cifar10")
+
+
+def test_a_batch_that_is_missing_is_named(tmp_path: Path) -> None:
+    cifar10(tmp_path)
+    folder = tmp_path / "cifar-10-batches-py"
+    for number in (1, 2, 3, 5):
+        (folder / f"data_batch_{number}").write_bytes((folder / "test_batch").read_bytes())
+    with pytest.raises(UserError, match="data_batch_4 is not there, other files of train are"):
+        cifar_files(tmp_path, "cifar10", "train")
+
+
+def test_names_of_classes_are_read_or_refused(tmp_path: Path) -> None:
+    file = tmp_path / "batches.meta.txt"
+    for content, said in ((b"cat\ncat\n", "names a class twice"), (b"\n", "no list of names")):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=said):
+            read_names(file, "cifar10")
+    file.write_bytes(b"cat\n\xff\n")
+    assert read_names(file, "cifar10")[0] == "cat"
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

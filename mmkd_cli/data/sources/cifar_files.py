@@ -44,13 +44,17 @@ class CifarFiles(NamedTuple):
 
 
 def cifar_files(place: Path, name: str, split: str) -> CifarFiles | None:
-    """The files of `train` or `test`, below the folder or in it; None where one of them is not there."""
+    """The files of `train` or `test`, below the folder or in it; None where they are not there, UserError where some
+    of them are."""
     for folder, train, test, names in CIFAR[name]:
         wanted = [test]
         if split == "train":
             wanted = [train.format(number) for number in range(1, _TRAIN_BATCHES + 1)] if "{}" in train else [train]
         for where in (place / folder, place):
-            if all((where / file).is_file() for file in (*wanted, names)):
+            absent = [file for file in wanted if not (where / file).is_file()]
+            if absent and len(absent) < len(wanted):
+                raise UserError(f"{where / absent[0]} is not there, other files of {split} are: get it again")
+            if not absent and (where / names).is_file():
                 return CifarFiles(tuple(where / file for file in wanted), where / names)
     return None
 
@@ -62,12 +66,16 @@ def cifar_picture(planes: NDArray[np.uint8]) -> Image.Image:
 
 def read_names(file: Path, name: str) -> list[str]:
     """The classes in the order of their labels."""
+    _check_size(file, name)
     if file.suffix == ".txt":
-        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    key = _KEYS[name][1]
-    given = _plain_pickle(file).get(key)
-    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
-        raise UserError(f"file {file}: {key!r} is no list of names: get it again")
+        text = file.read_bytes().decode("utf-8", errors="replace")
+        given: Any = [line.strip() for line in text.splitlines() if line.strip()]
+    else:
+        given = _plain_pickle(file).get(_KEYS[name][1])
+    if not isinstance(given, list) or not all(isinstance(one, str) for one in given) or not given:
+        raise UserError(f"file {file} has no list of names: get it again")
+    if len(set(given)) < len(given):
+        raise UserError(f"file {file} names a class twice: get it again")
     return given
 
 
@@ -76,8 +84,7 @@ def read_batch(
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:  # fmt: skip
     """Pictures uint8 [n, 3072] and labels int64 [n]; UserError names what is wrong with the file."""
     labels_key, _, width = _KEYS[name]
-    if file.stat().st_size > _MOST_BYTES:
-        raise UserError(f"file {file} has more than {_MOST_BYTES:,} bytes: it can't be {name}'s")
+    _check_size(file, name)
     if file.suffix == ".bin":
         raw = np.frombuffer(file.read_bytes(), np.uint8)
         if not len(raw) or len(raw) % (width + _BYTES):
@@ -97,8 +104,14 @@ def read_batch(
     return pixels, labels
 
 
-def _pixels(given: Any, file: Path) -> NDArray[np.uint8]:
-    if not isinstance(given, np.ndarray) or given.dtype != np.uint8 or given.ndim != 2 or given.shape[1] != _BYTES:
+def _check_size(file: Path, name: str) -> None:
+    if file.stat().st_size > _MOST_BYTES:
+        raise UserError(f"file {file} has more than {_MOST_BYTES:,} bytes: it can't be {name}'s")
+
+
+def _pixels(stored: Any, file: Path) -> NDArray[np.uint8]:
+    given = getattr(stored, "values", None)
+    if not isinstance(given, np.ndarray) or given.ndim != 2 or given.shape[1] != _BYTES:
         raise UserError(f"file {file}: 'data' is no uint8 [n, {_BYTES}]: get it again")
     if not len(given):
         raise UserError(f"file {file} holds no pictures: get it again")
@@ -111,15 +124,47 @@ def _labels(given: Any, key: str, file: Path) -> NDArray[np.int64]:
     return np.array(given, np.int64)
 
 
+class _Bytes:
+    """Stands for numpy's dtype, of bytes alone; a pickle's further words about it are not heard."""
+
+    def __init__(self, code: str, *_: Any) -> None:
+        if code != "u1":
+            raise pickle.UnpicklingError(f"it has an array of {code!r}, not of bytes")
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+class _Array:
+    """Stands for a numpy array: numpy itself would take a pickle's word for what its bytes are."""
+
+    values: NDArray[np.uint8] | None = None
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, columns_first, data = state
+        data = data.encode("latin1") if isinstance(data, str) else data
+        if not isinstance(kind, _Bytes) or columns_first or not isinstance(data, bytes):
+            raise pickle.UnpicklingError("it has an array of another layout")
+        self.values = np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def _encoded(text: Any, _: Any) -> bytes:
+    """How Python 3 writes bytes into pickles that Python 2 can read."""
+    if not isinstance(text, str):
+        raise pickle.UnpicklingError("it encodes what is no text")
+    return text.encode("latin1")
+
+
 class _PlainUnpickler(pickle.Unpickler):
-    """Plain containers and numpy arrays only; everything else that a pickle names is refused."""
+    """Plain containers and arrays of bytes only; everything else that a pickle names is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
-        plain = {"_reconstruct": np.zeros(0).__reduce__()[0], "ndarray": np.ndarray, "dtype": np.dtype}
+        plain = {"_reconstruct": _Array, "ndarray": _Array, "dtype": _Bytes}
         if module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") and name in plain:
             return plain[name]
-        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes into pickles that Python 2 can read
-            return lambda text, _: str(text).encode("latin1")
+        if (module, name) == ("_codecs", "encode"):
+            return _encoded
         raise pickle.UnpicklingError(f"it names {module}.{name}, which is not run")
 
 
