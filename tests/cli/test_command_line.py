@@ -57,7 +57,7 @@ def test_every_command_has_an_example(name: str) -> None:
         (["distill"], 2, "--method is needed: name one of cls-regression"),
         (["evaluate"], 2, "--bench is needed: name one of alignment, "),
         (["cache-teacher", "--weights", "w.pt"], 2, "--teacher is needed: name one of bart, beit2, "),
-        (["prepare-data", "--annotations", "p.csv"], 2, "--source is needed: name one of cnn-dailymail, coco, "),
+        (["prepare-data", "--annotations", "p.csv"], 2, "--source is needed: name one of cifar10, cifar100, "),
         (["prepare-data", "--source", "image-text"], 2, "key 'source.annotations' (CSV, TSV or JSONL; "),
         (["distill", "--config", "nowhere.toml"], 2, "is not there"),
         (["distill", "--method", "cls-regresion"], 2, "did you mean 'cls-regression'"),
