@@ -38,6 +38,7 @@ class ImageClassifierConfig(Config):
     name: str = key("image-classifier", "the student")
     arch: str | None = key(
         None, "timm's name, or local-dir:FOLDER (None: the image blocks of the run that training starts from)",
+        source="[P] A: the run's",
     )  # fmt: skip
     weights: str | None = key(None, "with an arch its file, or timm's tag (None: the name's own)", identity=False)
     init: Literal["pretrained", "random"] = key("pretrained", "of an arch: its weights, or random", source="[U]")
